@@ -1,0 +1,43 @@
+# Needs Python (3.11 or newer), git and make; everything else is fetched into this directory.
+PYTHON ?= python3
+UV := .uv/bin/uv
+RUN := $(UV) run --no-sync
+
+.PHONY: demo up down test lint format bench bench-backup sync
+
+demo: sync  # from nothing to a release on staging
+	$(RUN) runbook demo
+
+up: sync  # start all embedded services
+	$(RUN) runbook up
+
+down:  # stop them; their data stays
+	$(RUN) runbook down
+
+test: sync  # the whole suite, against real servers
+	$(RUN) pytest
+
+lint: sync  # style, types, layers, prefect.yaml
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) runbook lint
+
+format: sync
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: bench-backup
+
+bench-backup: sync  # backups and restores against three other ways
+	$(RUN) python -m bench.backup
+
+sync: $(UV)
+	@$(UV) sync --quiet --locked --all-extras
+
+# A virtual environment where Python has one to give (Debian splits it off), else a plain directory.
+$(UV):
+	@$(PYTHON) -m venv .uv 2>/dev/null || rm -rf .uv
+	@if [ -x .uv/bin/pip ]; then .uv/bin/pip install --quiet uv; \
+	else $(PYTHON) -m pip install --quiet --target .uv uv; fi

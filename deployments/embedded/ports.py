@@ -1,0 +1,44 @@
+"""Ports on the loopback address: is one taken, which is the next free one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on this port now. Remains of closed connections do not count as taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def next_free(port: int, avoid: Collection[int] = ()) -> int:
+    """Return the first port from `port` upward that is free and not in `avoid`.
+
+    Raises:
+        OSError: there is none left.
+    """
+    for candidate in range(port, 65536):
+        if candidate not in avoid and is_free(candidate):
+            return candidate
+    raise OSError(f"no free port at or above {port}")
+
+
+def any_free(count: int) -> list[int]:
+    """Return `count` different ports that were free a moment ago, chosen by the kernel."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for probe in sockets:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+    finally:
+        for probe in sockets:
+            probe.close()

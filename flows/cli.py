@@ -1,0 +1,77 @@
+"""The `runbook` command's part that works on environments: a thin face on the flows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from flows.follow import follow, prefect_api, start
+from tasks.record.report import release_report
+from tasks.release.environment import load
+from tasks.store.bucket import Bucket
+from tasks.store.ledger import Ledger
+
+console = Console()
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+EnvironmentName = Annotated[str, typer.Argument(help="Name of the environment file, such as staging.")]
+
+
+@app.command()
+def deploy(
+    environment: EnvironmentName,
+    ref: Annotated[str, typer.Option(help="Tag, branch or commit to deploy.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read: show what would be done.")] = False,
+    release_id: Annotated[str, typer.Option(help="A release to take up again.")] = "",
+) -> None:
+    """Deploy a release as a Prefect flow run, and follow it to its end."""
+    load(environment)  # a mistake in the file is told here, not by a worker
+    parameters = {"ref": ref, "environment": environment, "dry_run": dry_run, "release_id": release_id}
+    with prefect_api() as api:
+        run = start(api, f"staging/{environment}", parameters)
+        ui = str(api.base_url).removesuffix("/").removesuffix("/api")
+        console.print(f"flow run [bold]{run.name}[/bold]: {ui}/runs/flow-run/{run.id}")
+        console.print("Ctrl-C stops only this view; the run goes on.", style="dim")
+        try:
+            ended = follow(api, run, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        except KeyboardInterrupt:
+            console.print(f"\nthe run goes on: {ui}/runs/flow-run/{run.id}")
+            raise typer.Exit(130) from None
+        finally:
+            if not dry_run:
+                _show_newest(environment, ref)
+        console.print(ended.message, style="bold")
+
+
+@app.command()
+def report(
+    environment: EnvironmentName,
+    release_id: Annotated[str, typer.Argument(help="The release; none: the newest one.")] = "",
+) -> None:
+    """Show the report of a release."""
+    ledger = _ledger(environment)
+    release = ledger.load(release_id) if release_id else next(ledger.newest(), None)
+    if release is None:
+        console.print(f"no release of {environment} yet")
+        return
+    console.print(Markdown(release_report(release)))
+
+
+@app.command()
+def releases(environment: EnvironmentName) -> None:
+    """List the releases of an environment, newest first."""
+    for release in _ledger(environment).newest():
+        console.print(f"{release.id}  {release.status:9} {release.ref} ({release.commit[:12]})", highlight=False)
+
+
+def _ledger(environment: str) -> Ledger:
+    return Ledger(Bucket(load(environment).storage), environment)
+
+
+def _show_newest(environment: str, ref: str) -> None:
+    newest = next(_ledger(environment).newest(), None)
+    if newest and newest.ref == ref:
+        console.print(Markdown(release_report(newest)))

@@ -1,0 +1,48 @@
+"""§3: deploy to staging."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from tasks.app.stage import plan_migrations
+from tasks.backup.stage import create_backup, verify_backup
+from tasks.code.stage import deploy_code, reload_service
+from tasks.migrate.stage import apply_migrations
+from tasks.record.stage import publish_preview, release_of
+from tasks.release.order import Preview
+from tasks.smoke.stage import smoke_test
+
+# The page of the runbook, in its order; a dry run walks the same list.
+STEPS = (
+    create_backup,  # §3.1
+    verify_backup,  # §3.1, §4.3
+    deploy_code,  # §3.2
+    apply_migrations,  # §3.3
+    reload_service,  # §3.2, after the migration: the old code does not miss what the new one needs
+    smoke_test,  # §3.4
+)
+
+
+@flow(name="staging", flow_run_name="{ref}-to-{environment}", validate_parameters=True)
+def staging(
+    ref: Annotated[str, Field(description="tag, branch or commit to deploy", min_length=1)],
+    environment: Annotated[str, Field(description="name of the environment file")] = "staging",
+    dry_run: Annotated[bool, Field(description="only read: show what would be done")] = False,
+    release_id: Annotated[str, Field(description="a release to take up again; empty finds an unfinished one")] = "",
+) -> State[None]:
+    """Deploy a release to staging: plan, backup and its proof, code, migrations, reload, smoke test, report.
+
+    A run that died is started again with the same ref: finished stages are not repeated.
+    """
+    with release_of(environment, ref, release_id, dry_run) as order:
+        plan = plan_migrations(order)
+        results = [step(order) for step in STEPS]
+    if dry_run:
+        publish_preview(order, [result for result in results if isinstance(result, Preview)], plan)
+        return Completed(message=f"dry run of {ref}: {len(plan.pending)} migrations would be applied")
+    return Completed(message=f"{ref} is on {environment}: release {order.release_id}")

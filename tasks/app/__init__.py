@@ -1,0 +1,1 @@
+"""The Django application: its checkout, its interpreter, its management command, and the probe that asks it."""

@@ -1,0 +1,117 @@
+"""Asking the application: runs the probe inside its own interpreter and reads the answer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tasks.app.command import Checkout, manage
+from tasks.release.environment import Environment
+from tasks.release.errors import AppError, CommandError
+from tasks.release.plan import Listed, Migration, Plan, Reached
+
+PROBE = Path(__file__).with_name("probe.py")
+TIMEOUT_S = 900  # a large application takes a minute to start; its plan a few more
+
+
+def reached(environment: Environment, checkout: Checkout, variables: Mapping[str, str] | None = None) -> Reached:
+    """The database that the application's settings really reach.
+
+    Args:
+        environment: Whose application.
+        checkout: Whose code and settings.
+        variables: The environment variables of the command that is about to run, so that the session is the same.
+
+    Raises:
+        AppError: The application cannot be asked.
+    """
+    answer = _ask(environment, checkout, ["identity"], variables)
+    return Reached.model_validate(answer["identity"])
+
+
+def plan(environment: Environment, checkout: Checkout) -> Plan:
+    """The migrations that are pending for a checkout's code, rendered, and what is wrong with them.
+
+    Raises:
+        AppError: The application cannot be asked.
+    """
+    answer = _ask(environment, checkout, ["identity", "plan"])
+    try:
+        return Plan(
+            django=answer["django"],
+            python=answer["python"],
+            settings=answer["settings"],
+            database=Reached.model_validate(answer["identity"]),
+            pending=tuple(Migration.model_validate(migration) for migration in answer["plan"]),
+            listed=tuple(Listed.model_validate(entry) for entry in answer["showmigrations"]),
+            findings=tuple(_findings(answer)),
+            planned_at=datetime.now(UTC),
+        )
+    except (ValidationError, KeyError) as error:
+        raise AppError(f"the probe's answer is not understood: {error}") from None
+
+
+def _findings(answer: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    if answer["consistent"]:
+        found.append(f"the history of applied migrations is inconsistent: {answer['consistent']}")
+    for conflict in answer["conflicts"]:
+        names = ", ".join(conflict["names"])
+        found.append(f"{conflict['app']} has conflicting leaf nodes: {names}; `makemigrations --merge` joins them")
+    for squash in answer["squashes"]:
+        missing = ", ".join(squash["missing"])
+        found.append(f"{squash['app']}.{squash['name']} replaces migrations of which {missing} are not applied")
+    found += [
+        f"the models differ from the migrations ({change}); `makemigrations` was forgotten"
+        for change in answer["unmigrated"] or ()
+    ]
+    if answer["unmigrated"] is None:
+        found.append("whether the models differ from the migrations could not be found out")
+    for migration in answer["plan"]:
+        forward = migration["sql"]["forward"]
+        if forward["statements"] is None:
+            because = "; ".join(forward["because"])
+            found.append(f"{migration['app']}.{migration['name']} could not be rendered as SQL: {because}")
+    return found
+
+
+def _ask(
+    environment: Environment, checkout: Checkout, what: list[str], variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    request = json.dumps({"database": environment.app.database_alias, "what": what})
+    with tempfile.TemporaryDirectory(prefix="runbook-probe-") as scratch:
+        answer_file = Path(scratch) / "answer.json"
+        channel = {"RUNBOOK_PROBE_REQUEST": request, "RUNBOOK_PROBE_ANSWER": str(answer_file)}
+        code = f"import runpy; runpy.run_path({str(PROBE)!r}, run_name='__main__')"
+        try:
+            output = manage(
+                environment,
+                checkout,
+                ["shell", "-c", code],
+                variables={**(variables or {}), **channel},
+                timeout_s=TIMEOUT_S,
+            )
+        except CommandError as error:
+            output = error.output
+            if not answer_file.exists():
+                raise AppError(
+                    f"the application could not be asked in {checkout.directory}: {error.message}",
+                    hint="does this work there? " + " ".join([*environment.app.manage, "check"]),
+                ) from None
+        if not answer_file.exists():
+            raise AppError(
+                f"the application's `shell -c` ran and left no answer in {checkout.directory}:\n{output[-2000:]}",
+                hint="[app] manage must name a command that runs Django's own `shell`",
+            )
+        answer: dict[str, Any] = json.loads(answer_file.read_text(encoding="utf-8"))
+    if answer.get("error"):
+        inside = answer["error"]
+        message = f"{inside['type']} inside the application: {inside['message']} ({inside['where']})"
+        raise AppError(environment.redacted(message))
+    return answer

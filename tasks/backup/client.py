@@ -1,0 +1,108 @@
+"""A running pg_dump or pg_restore: no password in its arguments, its last words kept, never left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO
+
+from tasks.database.binaries import Client
+from tasks.database.connection import variables_of
+from tasks.release.environment import Database
+from tasks.release.errors import CommandError
+
+LAST_WORDS = 80  # lines
+PIPE_BYTES = 2**20  # a larger pipe lets the dump run ahead while a part is on its way; Linux's limit for users
+# Variables of our own process that would lead a client elsewhere than the environment file says.
+REDIRECTING = ("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGDATABASE", "PGTARGETSESSIONATTRS", "PGCLIENTENCODING")
+
+
+class Program:
+    """A client program that runs until it ends or the `with` block does.
+
+    Args:
+        client: Where the program lies.
+        arguments: Its name and its arguments.
+        database: What it works on.
+        purpose: Shown in pg_stat_activity.
+        dbname: Another database of the same server.
+        options: Settings of its session, such as `-c statement_timeout=0`.
+        files: Open files it inherits.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        arguments: list[str],
+        *,
+        database: Database,
+        purpose: str,
+        dbname: str | None = None,
+        options: str = "",
+        files: tuple[int, ...] = (),
+        on_words: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.name = arguments[0]
+        variables = {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+        variables |= variables_of(database, purpose, dbname=dbname) | {"LC_ALL": "C", "PGOPTIONS": options}
+        self._process = subprocess.Popen(
+            [client.program(self.name), *arguments[1:], "--no-password"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=variables,
+            pass_fds=files,
+        )
+        assert self._process.stdout is not None  # noqa: S101 -- asked for above
+        assert self._process.stderr is not None  # noqa: S101
+        self.stdout: IO[bytes] = self._process.stdout
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._on_words = on_words
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._process.wait()
+        self._listener.join()
+        self.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it now; harmless when it has ended."""
+        self._process.kill()
+
+    def confirm(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            CommandError: It failed; with its last words.
+        """
+        code = self._process.wait()
+        self._listener.join()
+        if code != 0:
+            raise CommandError(self.name, code, "\n".join(self._words))
+
+    def _listen(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while line := stderr.readline(4096):
+                words = line.decode(errors="replace").rstrip()
+                self._words.append(words)
+                self._on_words(words)

@@ -1,0 +1,166 @@
+"""Scratch databases: made like the source, named after the backup, marked, and dropped whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tasks.database.connection import connect, explained, name_of
+from tasks.release.backup import Manifest
+from tasks.release.environment import Database, Environment
+
+PREFIX = "rb_scratch_"
+LONGEST_NAME = 63  # bytes, of PostgreSQL
+CREATE_TIMEOUT_S = 300  # CREATE DATABASE waits for a checkpoint
+
+
+def server_of(environment: Environment) -> Database:
+    """Where restores are made."""
+    return environment.backup.scratch_server or environment.database
+
+
+def scratch_name(backup_id: str) -> str:
+    """The name of the scratch database of a backup."""
+    name = PREFIX + re.sub(r"[^a-z0-9_]", "_", backup_id.lower())
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(backup_id.encode()).hexdigest()[:12]
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}_{digest}"
+
+
+@contextmanager
+def scratch(environment: Environment, manifest: Manifest) -> Iterator[str]:
+    """A scratch database for a backup, empty; a leftover of the same backup is dropped first.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    name = scratch_name(manifest.id)
+    drop_database(environment, name)
+    mark = {"runbook": "scratch", "backup": manifest.id, "made_at": datetime.now(UTC).isoformat()}
+    try:
+        create_database(environment, manifest, name, json.dumps(mark | {"environment": environment.name}))
+        yield name
+    finally:
+        drop_database(environment, name)
+
+
+def create_database(environment: Environment, manifest: Manifest, dbname: str, comment: str) -> None:
+    """Make an empty database with the encoding, the locale and, where it exists there, the owner of the source.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    server = server_of(environment)
+    with _maintenance(server) as connection:
+        version = connection.info.server_version
+        owner = manifest.owner if _may_become(connection, manifest.owner) else server.user
+        locale = manifest.locale
+        options = [
+            ("OWNER", sql.Identifier(owner)),
+            ("TEMPLATE", sql.SQL("template0")),
+            ("ENCODING", sql.Literal(locale.encoding)),
+            ("LC_COLLATE", sql.Literal(locale.collate)),
+            ("LC_CTYPE", sql.Literal(locale.ctype)),
+        ]
+        if version >= 150000:
+            options.append(("LOCALE_PROVIDER", sql.SQL(locale.provider)))  # type: ignore[arg-type]
+        if locale.provider == "icu":
+            options.append(("ICU_LOCALE", sql.Literal(locale.locale)))
+        if locale.provider == "builtin":
+            options.append(("BUILTIN_LOCALE", sql.Literal(locale.locale)))
+        if locale.rules:
+            options.append(("ICU_RULES", sql.Literal(locale.rules)))
+        statement = sql.SQL("CREATE DATABASE {} {}").format(
+            sql.Identifier(dbname),
+            sql.SQL(" ").join(sql.SQL("{} = {}").format(sql.SQL(word), value) for word, value in options),
+        )
+        try:
+            connection.execute(statement)
+            connection.execute(
+                sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(dbname), sql.Literal(comment))
+            )
+        except psycopg.Error as error:
+            raise explained(error, f"cannot create {name_of(server, dbname)}") from None
+
+
+def drop_database(environment: Environment, dbname: str) -> None:
+    """Drop a database and end whoever is in it; it need not exist.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    server = server_of(environment)
+    with _maintenance(server) as connection:
+        try:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
+        except psycopg.Error as error:
+            raise explained(error, f"cannot drop {name_of(server, dbname)}") from None
+
+
+def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tuple[str, ...]:
+    """Drop the scratch databases of this environment that a process that died has left.
+
+    Args:
+        environment: Whose.
+        older_than: How old they are at least; one that is being used is not older than a verification takes.
+
+    Returns:
+        The names of those that were dropped.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    with _maintenance(server_of(environment)) as connection:
+        try:
+            rows = connection.execute(
+                "select datname, shobj_description(oid, 'pg_database') from pg_database where starts_with(datname, %s)",
+                [PREFIX],
+            ).fetchall()
+        except psycopg.Error as error:
+            raise explained(error, "cannot list scratch databases") from None
+    before = datetime.now(UTC) - older_than
+    dropped = []
+    for name, comment in rows:
+        mark = _mark_of(comment)
+        if mark.get("environment") == environment.name and datetime.fromisoformat(mark["made_at"]) <= before:
+            drop_database(environment, name)
+            dropped.append(name)
+    return tuple(dropped)
+
+
+def _mark_of(comment: str | None) -> dict[str, str]:
+    try:
+        mark = json.loads(comment or "")
+    except json.JSONDecodeError:
+        return {}
+    return mark if isinstance(mark, dict) and mark.get("runbook") == "scratch" else {}
+
+
+def _maintenance(server: Database) -> psycopg.Connection[tuple[Any, ...]]:
+    return connect(
+        server,
+        "scratch",
+        dbname=server.maintenance_database,
+        statement_timeout_s=CREATE_TIMEOUT_S,
+        autocommit=True,
+    )
+
+
+def _may_become(connection: psycopg.Connection[tuple[Any, ...]], role: str) -> bool:
+    """Whether objects can be given to a role: it exists, and we are a member of it or superuser."""
+    try:
+        row = connection.execute(
+            "select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = %s", [role]
+        ).fetchone()
+    except psycopg.Error as error:
+        raise explained(error, "cannot ask for roles") from None
+    return bool(row and row[0])

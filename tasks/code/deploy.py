@@ -1,0 +1,63 @@
+"""Deploying code: `git pull` with the checks that a person forgets, requirements, and the service's reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.app.candidate import serving
+from tasks.app.command import program
+from tasks.app.git import Git
+from tasks.release.environment import Environment
+from tasks.release.errors import CodeError, CommandError, RefusedError
+from tasks.release.release import Deployed, Release, Reloaded
+
+INSTALL_TIMEOUT_S = 1800
+
+
+def deploy(environment: Environment, release: Release, report: Callable[[str], None]) -> Deployed:
+    """Check the release's commit out where the application serves from, and install its requirements.
+
+    Safe to repeat: a killed attempt is done again from the checkout on.
+
+    Raises:
+        RefusedError: There is no proved backup: no code without it.
+        CodeError: The branch does not contain the commit, the tree has local changes, or git refuses.
+        CommandError: The requirements cannot be installed.
+    """
+    if release.backup is None or release.verification is None:
+        raise RefusedError(f"release {release.id} has no backup that was proved: no code is deployed without")
+    git = Git(environment)
+    git.check_deployable(release.commit)
+    git.checkout(release.commit)
+    report(f"{environment.app.directory} is at {release.commit[:12]}, from {release.previous_commit[:12]}")
+    install = git.differing(release.previous_commit, release.commit, environment.app.requirements)
+    if install:
+        program(
+            environment,
+            serving(environment),
+            environment.app.install,
+            timeout_s=INSTALL_TIMEOUT_S,
+            line=report,
+            hint="[app] install; the code is checked out, the service still runs the old one",
+        )
+    return Deployed(previous=release.previous_commit, commit=release.commit, installed=install)
+
+
+def reload(environment: Environment, report: Callable[[str], None]) -> Reloaded:
+    """Make the service run the code that is checked out.
+
+    Raises:
+        CodeError: The reload command failed.
+    """
+    checkout = serving(environment)
+    if not environment.app.reload:
+        report("no reload command is configured: the service is left as it is")
+        return Reloaded(commit=checkout.commit, command="")
+    try:
+        program(environment, checkout, environment.app.reload, line=report)
+    except CommandError as error:
+        raise CodeError(
+            f"the service could not be reloaded: {error.message}",
+            hint="is it running? start it, then run the release again",
+        ) from None
+    return Reloaded(commit=checkout.commit, command=environment.app.reload[0])

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, identity, locks and server binaries."""

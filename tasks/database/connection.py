@@ -1,0 +1,95 @@
+"""Connections: each with a name, a connect timeout and a statement timeout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from tasks.release.environment import Database
+from tasks.release.errors import DatabaseError
+
+# SQLSTATE classes after which the same call may succeed: connection loss, resources, shutdown or restart, lock races.
+PASSING_CLASSES = ("08", "53", "57P", "40", "55P03")
+
+
+def connect(
+    database: Database,
+    purpose: str,
+    *,
+    dbname: str | None = None,
+    statement_timeout_s: float = 60,
+    autocommit: bool = False,
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection.
+
+    Args:
+        database: Where to and as whom.
+        purpose: Shown in pg_stat_activity as `runbook: <purpose>`.
+        dbname: Another database of the same server.
+        statement_timeout_s: Limit of every statement, in seconds; 0 for none.
+        autocommit: Whether every statement is a transaction of its own.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses; retryable unless it refuses the role.
+    """
+    parameters = parameters_of(database, purpose, dbname=dbname)
+    try:
+        return psycopg.connect(
+            **parameters,
+            options=f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout=10s",
+            autocommit=autocommit,
+        )
+    except psycopg.Error as error:
+        raise explained(error, f"cannot connect to {name_of(database, dbname)}") from None
+
+
+def parameters_of(database: Database, purpose: str, *, dbname: str | None = None) -> dict[str, Any]:
+    """Keyword arguments of libpq for a database; the password is in it in clear."""
+    return {
+        "host": database.host,
+        "port": database.port,
+        "dbname": dbname or database.name,
+        "user": database.user,
+        "password": database.password.get_secret_value() if database.password else None,
+        "sslmode": database.sslmode,
+        "connect_timeout": database.connect_timeout_s,
+        "application_name": f"runbook: {purpose}"[:63],
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+
+
+def variables_of(database: Database, purpose: str, *, dbname: str | None = None) -> dict[str, str]:
+    """Environment variables by which libpq's programs (pg_dump, psql) reach a database: no password in `ps`."""
+    variables = {
+        "PGHOST": database.host,
+        "PGPORT": str(database.port),
+        "PGDATABASE": dbname or database.name,
+        "PGUSER": database.user,
+        "PGSSLMODE": database.sslmode,
+        "PGCONNECT_TIMEOUT": str(database.connect_timeout_s),
+        "PGAPPNAME": f"runbook: {purpose}"[:63],
+    }
+    if database.password:
+        variables["PGPASSWORD"] = database.password.get_secret_value()
+    return variables
+
+
+def name_of(database: Database, dbname: str | None = None) -> str:
+    """How a database is called in messages."""
+    return f"{dbname or database.name} at {database.host}:{database.port} as {database.user}"
+
+
+def explained(error: psycopg.Error, what: str) -> DatabaseError:
+    """Our error for one of psycopg's: what was being done, the server's own words, and whether it may pass."""
+    state = error.sqlstate
+    words = str(error).strip() or type(error).__name__
+    if state is None:
+        # No SQLSTATE: the connection itself failed, or libpq refused before the server spoke.
+        refused = any(word in words for word in ("password authentication", "does not exist", "no pg_hba.conf entry"))
+        lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not refused
+        hint = "check user, password and database name in the environment file" if refused else ""
+        return DatabaseError(f"{what}: {words}", hint=hint, retryable=lost)
+    return DatabaseError(f"{what}: {words}", sqlstate=state, retryable=state.startswith(PASSING_CLASSES))

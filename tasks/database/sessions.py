@@ -1,0 +1,49 @@
+"""Sessions: finding those that an earlier attempt left running on the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from tasks.database.connection import connect, explained
+from tasks.release.environment import Database
+from tasks.release.errors import DatabaseError
+
+POLL_S = 0.5
+
+
+def wait_until_gone(database: Database, application_name: str, timeout_s: float, report: Callable[[str], None]) -> None:
+    """Wait until no session of this name works in the database any more.
+
+    A killed `migrate` leaves its server process at work until the running statement ends: starting the next one beside
+    it would run the same migration twice.
+
+    Raises:
+        DatabaseError: One is still there after `timeout_s` seconds; the message says what it does.
+    """
+    deadline = time.monotonic() + timeout_s
+    told = False
+    with connect(database, "look for sessions left behind", autocommit=True) as connection:
+        while True:
+            try:
+                row = connection.execute(
+                    "SELECT pid, state, left(query, 200) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = %s",
+                    [application_name],
+                ).fetchone()
+            except psycopg.Error as error:
+                raise explained(error, "cannot look for sessions left behind") from None
+            if row is None:
+                return
+            pid, state, query = row
+            what = f"server process {pid} ({state}) of an earlier attempt is at: {query}"
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"{what}, still after {timeout_s:.0f} s", hint=f"SELECT pg_terminate_backend({pid}), then run again"
+                )
+            if not told:
+                report(f"{what}; waiting for it to end")
+                told = True
+            time.sleep(POLL_S)

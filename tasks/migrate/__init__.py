@@ -1,0 +1,1 @@
+"""§3.3, §4.5: apply the migrations."""

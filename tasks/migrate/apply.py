@@ -1,0 +1,203 @@
+"""Applying: the application's own `migrate`, under limits, one at a time, seen migration by migration."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import sql
+
+from tasks.app.candidate import serving
+from tasks.app.command import Checkout, manage
+from tasks.app.guard import check_identity
+from tasks.app.probing import plan, reached
+from tasks.database.connection import connect
+from tasks.database.lock import advisory_lock
+from tasks.database.sessions import wait_until_gone
+from tasks.migrate.limits import check_limits, limits
+from tasks.release.environment import Environment
+from tasks.release.errors import CommandError, MigrationError, RefusedError, RunbookError, StaleBackupError
+from tasks.release.plan import Applied, AppliedMigration, Migration, Plan
+from tasks.release.release import Release
+
+APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.(.*)$")
+# What PostgreSQL says when a lock was not had in time, two transactions met in a deadlock, or the connection was lost:
+# nothing of an atomic migration is left behind, and the next try may succeed.
+PASSING = re.compile(
+    r"due to lock timeout|deadlock detected|server closed the connection|terminating connection|"
+    r"could not connect|connection refused|the database system is (starting up|shutting down)",
+    re.IGNORECASE,
+)
+
+Progress = Callable[[int, int, str], None]
+"""Is called with how many migrations are done, how many there are, and the one that is next (or the last one done)."""
+
+
+def apply(environment: Environment, release: Release, progress: Progress, report: Callable[[str], None]) -> Applied:
+    """Apply the planned migrations of a release with the code that is checked out.
+
+    Safe to repeat: it waits for what a killed attempt left at work on the server, then goes on where that one ended.
+
+    Raises:
+        RefusedError: No proved backup, another set of migrations than planned, or limits that do not reach the session.
+        StaleBackupError: The backup is too old to begin on.
+        WrongDatabaseError: The application reaches another database than the one backed up.
+        ReleaseInProgressError: Another migration is under way.
+        MigrationError: `migrate` failed; says what stands applied.
+    """
+    if release.plan is None or release.backup is None or release.verification is None:
+        raise RefusedError(
+            f"release {release.id} has no plan, or no backup that was proved: nothing is migrated without",
+            hint="run the flow from its beginning with the same release id",
+        )
+    checkout = serving(environment)
+    if checkout.commit != release.commit:
+        raise RefusedError(
+            f"{checkout.directory} is at {checkout.commit[:12]}, the release is {release.commit[:12]}",
+            hint="somebody changed the checkout; run the release again",
+        )
+    name = f"runbook: migrate {release.id}"[:63]
+    variables = limits(environment, name)
+    with advisory_lock(environment.database, "migrate", release.id):
+        wait_until_gone(environment.database, name, environment.migrate.timeout_s, report)
+        session = reached(environment, checkout, variables)
+        check_identity(environment, session, release.backup.source)
+        check_limits(environment, session)
+        before = plan(environment, checkout)
+        already = _already(release.plan, before)
+        _refuse_stale_backup(environment, release, begun=bool(already))
+        for label in already:
+            report(f"{label} is applied already")
+        began = time.monotonic()
+        timings = _migrate(environment, checkout, before.pending, variables, progress)
+        seconds = time.monotonic() - began
+        after = plan(environment, checkout)
+        if after.pending:
+            labels = ", ".join(migration.label for migration in after.pending)
+            raise MigrationError(f"`migrate` ended well, yet {labels} are still pending", hint="look at its output")
+        analyzed = _analyze(environment, release.plan.tables, report)
+    return Applied(
+        migrations=tuple(AppliedMigration(label=m.label, seconds=timings.get(m.label)) for m in release.plan.pending),
+        already=already,
+        seconds=seconds,
+        lock_timeout_s=environment.migrate.lock_timeout_s,
+        statement_timeout_s=environment.migrate.statement_timeout_s,
+        analyzed=analyzed,
+        before=before.listed,
+        after=after.listed,
+    )
+
+
+def _already(planned: Plan, now: Plan) -> tuple[str, ...]:
+    """Which planned migrations are applied; refuse when others are pending than were planned and backed up for."""
+    pending = {migration.label for migration in now.pending}
+    unplanned = pending - {migration.label for migration in planned.pending}
+    if unplanned:
+        raise RefusedError(
+            f"{', '.join(sorted(unplanned))} would be applied but was not planned",
+            hint="the database changed since the plan was made; start a new release",
+        )
+    return tuple(migration.label for migration in planned.pending if migration.label not in pending)
+
+
+def _refuse_stale_backup(environment: Environment, release: Release, *, begun: bool) -> None:
+    assert release.backup is not None  # noqa: S101 - `apply` refused already
+    age_s = (datetime.now(UTC) - release.backup.started_at).total_seconds()
+    # Once the migration began, the backup is the one to go back to, whatever its age.
+    if age_s > environment.backup.max_age_s and not begun and release.plan and release.plan.pending:
+        raise StaleBackupError(
+            f"the backup of release {release.id} is {age_s / 60:.0f} minutes old: rows written since are at risk",
+            hint="start a new release, which takes a new backup; [backup] max_age_s is the limit",
+        )
+
+
+def _migrate(
+    environment: Environment,
+    checkout: Checkout,
+    pending: tuple[Migration, ...],
+    variables: dict[str, str],
+    progress: Progress,
+) -> dict[str, float]:
+    """Run `migrate`; seconds per migration."""
+    if not pending:
+        return {}
+    timings: dict[str, float] = {}
+    labels = [migration.label for migration in pending]
+    progress(0, len(labels), labels[0])
+    last = time.monotonic()
+
+    def line(text: str) -> None:
+        nonlocal last
+        found = APPLYING.match(text)
+        if not found or found[1] not in labels or "OK" not in found[2]:
+            return
+        now = time.monotonic()
+        timings[found[1]] = now - last
+        last = now
+        progress(len(timings), len(labels), found[1])
+
+    try:
+        manage(
+            environment,
+            checkout,
+            ["migrate", "--no-input", "--no-color", f"--database={environment.app.database_alias}"],
+            variables=variables,
+            timeout_s=environment.migrate.timeout_s,
+            line=line,
+        )
+    except CommandError as error:
+        raise _explained(environment, checkout, pending, error) from None
+    return timings
+
+
+def _explained(
+    environment: Environment, checkout: Checkout, pending: tuple[Migration, ...], error: CommandError
+) -> MigrationError:
+    """Why `migrate` failed, looked up in the database rather than taken from its output."""
+    passing = bool(PASSING.search(error.output))
+    try:
+        left = {migration.label for migration in plan(environment, checkout).pending}
+    except RunbookError as second:
+        # Where the world cannot be looked at, the next attempt looks; it may follow only if none can be half applied.
+        return MigrationError(
+            f"`migrate` failed:\n{error.output[-3000:]}\nand what stands applied could not be found out: {second}",
+            hint="run the release again: it looks at the database before it goes on",
+            retryable=passing and all(migration.atomic for migration in pending),
+        )
+    applied = tuple(migration.label for migration in pending if migration.label not in left)
+    failed = next((migration for migration in pending if migration.label in left), None)
+    # A migration that is not atomic may have committed one half: it is looked at by a person before it is run again.
+    retryable = passing and failed is not None and failed.atomic
+    stands = f"applied before it failed: {', '.join(applied)}" if applied else "nothing of it was applied"
+    hint = "mend the migration, then deploy the mended ref"
+    if failed and not failed.atomic:
+        hint = f"{failed.label} is not atomic and may have left one half behind: look at its tables and indexes first"
+    elif passing:
+        hint = "a lock was not had in time, or the connection was lost; run the release again at a quieter moment"
+    return MigrationError(
+        f"`migrate` failed{f' at {failed.label}' if failed else ''} ({stands}):\n{error.output[-3000:]}",
+        applied=applied,
+        failed=failed.label if failed else None,
+        hint=hint,
+        retryable=retryable,
+    )
+
+
+def _analyze(environment: Environment, tables: frozenset[str], report: Callable[[str], None]) -> tuple[str, ...]:
+    """Refresh the planner's statistics of the migrated tables; a table that is gone is left out."""
+    done = []
+    with connect(environment.database, "analyze", statement_timeout_s=600, autocommit=True) as connection:
+        for table in sorted(tables):
+            if connection.execute("SELECT to_regclass(quote_ident(%s))", [table]).fetchone() == (None,):
+                continue
+            try:
+                connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+            except psycopg.Error as error:
+                # The migration stands; plans may be poor until autovacuum comes by, which a person should know.
+                report(f"ANALYZE of {table} failed: {error}")
+            else:
+                done.append(table)
+    return tuple(done)

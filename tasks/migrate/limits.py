@@ -1,0 +1,41 @@
+"""Limits of a migration's session: given through libpq, and checked where they count, on the server."""
+
+from __future__ import annotations
+
+from tasks.release.environment import Environment
+from tasks.release.errors import RefusedError
+from tasks.release.plan import Reached
+
+
+def limits(environment: Environment, name: str) -> dict[str, str]:
+    """Variables that give limits to every statement of the application's own connection, RunSQL and RunPython included.
+
+    client_connection_check_interval lets the server notice within 2 s that a killed `migrate` is gone.
+    """
+    migrate = environment.migrate
+    options = {
+        "lock_timeout": f"{round(migrate.lock_timeout_s * 1000)}ms",
+        "statement_timeout": f"{round(migrate.statement_timeout_s * 1000)}ms",
+        "client_connection_check_interval": "2s",
+    }
+    return {
+        "PGAPPNAME": name,
+        "PGOPTIONS": " ".join(f"-c {key}={value}" for key, value in options.items()),
+    }
+
+
+def check_limits(environment: Environment, reached: Reached) -> None:
+    """Refuse when the limits of the environment did not reach the application's session.
+
+    Raises:
+        RefusedError: The session has other limits: its settings override what libpq was told.
+    """
+    migrate = environment.migrate
+    wanted = (round(migrate.lock_timeout_s * 1000), round(migrate.statement_timeout_s * 1000))
+    found = (reached.lock_timeout_ms, reached.statement_timeout_ms)
+    if found != wanted:
+        raise RefusedError(
+            f"the application's session has lock_timeout {found[0]} ms and statement_timeout {found[1]} ms"
+            f" instead of {wanted[0]} and {wanted[1]}: a migration could stall everybody",
+            hint="its settings override PGOPTIONS: take `options` out of DATABASES[...]['OPTIONS'], or off its pooler",
+        )

@@ -1,0 +1,107 @@
+"""Opening a release: a new record, or the unfinished one of the same commit taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import psycopg
+
+from tasks.app.git import Git
+from tasks.database.connection import connect
+from tasks.release.environment import Environment
+from tasks.release.errors import RefusedError
+from tasks.release.plan import Plan
+from tasks.release.release import Release, new_id
+from tasks.store.ledger import Ledger, now
+
+
+def open_release(
+    environment: Environment,
+    ledger: Ledger,
+    ref: str,
+    release_id: str,
+    requested_by: str,
+    report: Callable[[str], None],
+) -> Release:
+    """Open the release of a ref; the caller holds the release lock, so whoever left a record running is dead.
+
+    Args:
+        environment: Where to.
+        ledger: Its releases.
+        ref: Tag, branch or commit.
+        release_id: A release to take up again; empty: the newest one, if it is unfinished and of the same commit and
+            its backup is still good to migrate on, else a new one.
+        requested_by: Who or what asked, for the record.
+        report: Takes a line for the log.
+
+    Raises:
+        CodeError: The ref is unknown to the remote, not in the environment's branch, or the checkout has local changes.
+        RefusedError: There is no such release, or it is of another commit.
+    """
+    git = Git(environment)
+    git.fetch()
+    commit = git.commit_of(ref)
+    git.check_deployable(commit)
+    if release_id:
+        release = ledger.load(release_id)
+        if release.commit != commit:
+            raise RefusedError(
+                f"release {release_id} is of {release.ref} ({release.commit[:12]}), not of {ref} ({commit[:12]})",
+                hint="leave the release id empty to start a new release",
+            )
+        return _taken_up(ledger, release, requested_by, report)
+    newest = next(ledger.newest(), None)
+    if newest and newest.status != "finished":
+        if newest.commit == commit and _backup_is_good(environment, newest):
+            return _taken_up(ledger, newest, requested_by, report)
+        if newest.status == "running":
+            what = f"its run died; superseded by a release of {ref}"
+            ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
+            report(f"release {newest.id} was left running by a run that died; it is closed as failed")
+    at = now()
+    release = Release(
+        id=new_id(ref, commit, at),
+        environment=environment.name,
+        ref=ref,
+        commit=commit,
+        previous_commit=git.head(),
+        created_at=at,
+        requested_by=requested_by,
+    ).noted(f"opened by {requested_by}", at)
+    report(
+        f"release {release.id}: {ref} ({commit[:12]}) to {environment.name}, where {release.previous_commit[:12]} is"
+    )
+    return ledger.create(release)
+
+
+def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Callable[[str], None]) -> Release:
+    if release.status == "finished":
+        report(f"release {release.id} is finished; nothing is repeated")
+        return release
+    done = ", ".join(stage for stage in release.stages if release.result(stage)) or "nothing"
+    report(f"release {release.id} is taken up again; finished before: {done}")
+    return ledger.update(
+        release.id, lambda record: record.closed("running", f"taken up again by {requested_by}", now())
+    )
+
+
+def _backup_is_good(environment: Environment, release: Release) -> bool:
+    """Whether the migration may go on with this release's backup: not taken yet, fresh, or already migrated on."""
+    if release.backup is None or release.plan is None:
+        return True
+    fresh = now() - release.backup.started_at < timedelta(seconds=environment.backup.max_age_s)
+    return fresh or _is_begun(environment, release.plan)
+
+
+def _is_begun(environment: Environment, plan: Plan) -> bool:
+    """Whether any planned migration stands applied."""
+    names = [migration.app + "." + migration.name for migration in plan.pending]
+    with connect(environment.database, "look for applied migrations") as connection:
+        try:
+            row = connection.execute(
+                "SELECT EXISTS (SELECT FROM django_migrations WHERE app || '.' || name = ANY(%s))", [names]
+            ).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return False
+    return row == (True,)

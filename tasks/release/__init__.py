@@ -1,0 +1,1 @@
+"""The nouns that every stage speaks in: Environment, Release, and the errors."""

@@ -1,0 +1,249 @@
+"""Environment: everything about one place that a release is deployed to, read from `<name>.toml`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from tasks.release.errors import ConfigurationError
+from tasks.release.secrets import Secret
+
+DIRECTORY_VARIABLE = "RUNBOOK_ENVIRONMENTS"
+
+
+def _below_the_file(value: object, info: ValidationInfo) -> object:
+    """Paths in an environment file are relative to that file."""
+    if isinstance(value, str):
+        return (info.context or {}).get("directory", Path()) / Path(value).expanduser()
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_below_the_file)]
+
+
+class Section(BaseModel):
+    """A table of the environment file: an unknown key is an error, a value never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class App(Section):
+    """The Django application: where it lies and how it is driven, through its own interpreter."""
+
+    directory: FilePath = Field(description="the git checkout that serves")
+    python: str = Field(".venv/bin/python", description="its interpreter, relative to the directory")
+    manage: list[str] = Field(
+        ["{python}", "manage.py"],
+        min_length=1,
+        description="the management command; leading NAME=value entries are environment variables",
+    )
+    settings: str | None = Field(None, description="settings module; none when the command knows it by itself")
+    variables: dict[str, str] = Field({}, description="environment variables of every command of the application")
+    secrets: dict[str, Secret] = Field({}, description="environment variables whose values are secrets")
+    database_alias: str = "default"
+    remote: str = "origin"
+    branch: str = Field(description="a ref is deployed only when this branch of the remote contains it")
+    requirements: list[str] = Field(["requirements.txt"], description="files whose change calls for `install`")
+    install: list[str] = Field(["{python}", "-m", "pip", "install", "-q", "-r", "requirements.txt"])
+    venv: list[str] = Field(
+        ["python3", "-m", "venv", "{directory}"],
+        description="makes an interpreter for a candidate whose requirements differ from the serving ones",
+    )
+    reload: list[str] = Field(description="makes the service run the checked-out code; [] when nothing is to be done")
+    untracked: list[str] = Field([], description="files outside git that the application needs, such as .env")
+    start_timeout_s: float = Field(120, gt=0, description="the longest that a short management command may take")
+
+
+class Database(Section):
+    """A PostgreSQL database and the role the runbook works as."""
+
+    host: str
+    port: int = Field(5432, ge=1, le=65535)
+    name: str
+    user: str
+    password: Secret | None = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    maintenance_database: str = Field("postgres", description="holds the release lock; scratch is made from here")
+    system_identifier: str | None = Field(
+        None, description="pg_control_system()'s; when given, any other server is refused"
+    )
+    connect_timeout_s: int = Field(10, ge=1)
+
+
+class Storage(Section):
+    """The bucket that holds backups and release records."""
+
+    endpoint: str | None = Field(None, description="none for AWS itself")
+    region: str = "us-east-1"
+    bucket: str
+    prefix: str = Field("", pattern=r"^([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*$")
+    access_key: Secret | None = Field(None, description="none: boto3's own chain of credentials")
+    secret_key: Secret | None = None
+    encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    kms_key: str | None = None
+
+    def key(self, *parts: str) -> str:
+        """The object key of something below this environment's prefix."""
+        return "/".join(part.strip("/") for part in (self.prefix, *parts) if part.strip("/"))
+
+
+class Backup(Section):
+    """How backups are made and proved."""
+
+    client: FilePath | None = Field(None, description="directory of pg_dump and pg_restore; none: found by itself")
+    table_groups: int = Field(1, ge=1, le=16, description="dumps of one snapshot that run side by side")
+    part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=256 * 2**20, description="size of an S3 multipart part")
+    max_age_s: float = Field(3600, gt=0, description="a migration does not begin on an older backup")
+    verify: Literal["stored", "read", "restored"] = "restored"
+    scratch_server: Database | None = Field(None, description="restores are made there; none: the environment's own")
+    restore_jobs: int = Field(2, ge=1, le=32)
+
+
+class Migrate(Section):
+    """Limits that every statement of a migration runs under."""
+
+    lock_timeout_s: float = Field(2, gt=0)
+    statement_timeout_s: float = Field(900, gt=0)
+    timeout_s: float = Field(4 * 3600, gt=0, description="the longest that `migrate` may take as a whole")
+
+    @model_validator(mode="after")
+    def _lock_timeout_is_the_shorter(self) -> Migrate:
+        # Equal timeouts end as 57014 (statement), which hides that it was a lock: FACTS measured it.
+        if self.lock_timeout_s >= self.statement_timeout_s:
+            raise ValueError("lock_timeout_s must be below statement_timeout_s, or a lost lock race cannot be told")
+        return self
+
+
+class Endpoint(Section):
+    """One request of the smoke test and what a healthy answer looks like."""
+
+    path: str = Field(pattern="^/")
+    method: Literal["GET", "HEAD"] = "GET"
+    status: int = Field(200, ge=100, le=599)
+    within_s: float = Field(2, gt=0)
+    json_has: list[str] = Field([], description="keys that the JSON object must have; a dot goes one level down")
+    json_equals: dict[str, str | int | float | bool] = Field({}, description="keys and the values they must have; {commit} is the one deployed")
+
+
+class Smoke(Section):
+    """The smoke test: endpoints of the deployed application."""
+
+    base_url: str = Field(pattern="^https?://")
+    endpoints: list[Endpoint] = Field(min_length=1)
+    ready_within_s: float = Field(30, gt=0, description="how long a reload may take until the first endpoint answers as it should")
+
+
+class Environment(Section):
+    """One place that releases are deployed to."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    app: App
+    database: Database
+    storage: Storage
+    backup: Backup = Backup()
+    migrate: Migrate = Migrate()
+    smoke: Smoke
+
+    def redacted(self, text: str) -> str:
+        """A text from an external program with every secret of this environment blotted out."""
+        for secret in _secrets_in(self):
+            text = text.replace(secret, "******").replace(quote(secret, safe=""), "******")
+        return text
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for _, inner in value:
+            yield from _secrets_in(inner)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _secrets_in(inner)
+
+
+def directory() -> Path:
+    """Where the environment files lie: `RUNBOOK_ENVIRONMENTS`, or `deployments/environments` of this project."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    return Path(named) if named else Path(__file__).parents[2] / "deployments" / "environments"
+
+
+def load(name: str) -> Environment:
+    """Read an environment and every secret it refers to.
+
+    Raises:
+        ConfigurationError: There is no such file, or a key, a type or a secret in it is wrong; the message names each.
+    """
+    path = directory() / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in directory().glob("*.toml"))) or "none"
+        raise ConfigurationError(
+            f"there is no environment {name!r}: {path} does not exist",
+            hint=f"environments found there: {known}; {DIRECTORY_VARIABLE} names another directory",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}", hint="mend that line") from None
+    return parse(content, path)
+
+
+def parse(content: dict[str, Any], path: Path) -> Environment:
+    """Validate the content of an environment file; `path` is its place, for messages and relative paths.
+
+    Raises:
+        ConfigurationError: A key, a type or a secret is wrong; the message names file and key of each.
+    """
+    try:
+        environment = Environment.model_validate(content, context={"directory": path.parent.resolve()})
+    except ValidationError as error:
+        problems = [_problem(dict(detail)) for detail in error.errors(include_input=False, include_url=False)]
+        raise ConfigurationError(
+            f"{path} has {len(problems)} mistake{'s' * (len(problems) > 1)}:\n"
+            + "\n".join(f"  {problem}" for problem in problems),
+            hint=f"mend {path.name}; docs/environments.md explains every key",
+        ) from None
+    if environment.name != path.stem:
+        raise ConfigurationError(
+            f'{path} says name = "{environment.name}"', hint=f'rename the file, or write name = "{path.stem}"'
+        )
+    return environment
+
+
+def _problem(detail: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), _known_keys(detail["loc"][:-1]), n=1)
+        return f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if detail["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {re.sub('^Value error, ', '', detail['msg'])}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """The keys of the section at a place of the file, lists and optional sections looked through."""
+    section: type[BaseModel] = Environment
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,114 @@
+"""What a release would do to the database: the answer of the probe inside the application's interpreter."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from tasks.release.record import Record
+
+
+class Reached(Record):
+    """The database that the application's settings really reach, asked over its own connection."""
+
+    vendor: str
+    system_identifier: str | None
+    database: str
+    database_oid: int
+    server_version_num: int
+    user: str
+    host: str | None
+    port: str | None
+    server_addr: str | None
+    server_port: int | None
+    lock_timeout_ms: int
+    statement_timeout_ms: int
+    application_name: str
+
+
+class Listed(Record):
+    """A migration and whether it is applied, as `showmigrations --plan` lists it."""
+
+    app: str
+    name: str
+    applied: bool
+
+
+class Sql(Record):
+    """The statements of one direction of a migration."""
+
+    statements: tuple[str, ...] | None  # None: could not be rendered
+    partial: bool  # something that the migration does is not SQL
+    because: tuple[str, ...]  # why statements are missing
+
+
+class BothWays(Record):
+    """The SQL of a migration, forward and backward."""
+
+    forward: Sql
+    backward: Sql
+
+
+class Migration(Record):
+    """A pending migration."""
+
+    app: str
+    name: str
+    atomic: bool
+    initial: bool
+    reversible: bool
+    irreversible_because: str | None
+    from_dependency: bool  # of an installed package, not of the application's repository
+    file: str | None
+    replaces: tuple[str, ...]
+    dependencies: tuple[dict[str, str], ...]
+    backwards: bool
+    sql: BothWays
+    operations: tuple[dict[str, Any], ...]  # as the probe's docstring describes them
+
+    @property
+    def label(self) -> str:
+        """`app.name`, as people say it."""
+        return f"{self.app}.{self.name}"
+
+
+class Plan(Record):
+    """The pending migrations of a release, in order, and what is wrong with them."""
+
+    django: str
+    python: str
+    settings: str
+    database: Reached
+    pending: tuple[Migration, ...]
+    listed: tuple[Listed, ...]
+    findings: tuple[str, ...]  # conflicts, squashes half applied, model changes without a migration, ...
+    planned_at: datetime
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables that the pending migrations name."""
+        return frozenset(
+            operation["table"] for migration in self.pending for operation in migration.operations if operation["table"]
+        )
+
+
+class AppliedMigration(Record):
+    """One migration as it was applied."""
+
+    label: str
+    seconds: float | None = Field(description="None: applied by an attempt that died before it could say")
+
+
+class Applied(Record):
+    """What `migrate` did."""
+
+    migrations: tuple[AppliedMigration, ...]
+    already: tuple[str, ...]  # found applied when the stage began: by an earlier attempt, or by somebody else
+    seconds: float
+    lock_timeout_s: float
+    statement_timeout_s: float
+    analyzed: tuple[str, ...]  # tables
+    before: tuple[Listed, ...]
+    after: tuple[Listed, ...]

@@ -1,0 +1,173 @@
+"""Release: the record of one deployment, from its plan to its end.
+
+The record lives in the bucket, not in the database that may be rolled back and not in Prefect. Its methods are pure:
+each returns the record as it is after something happened; tasks/store/ledger.py writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.release.backup import Backup, Verification
+from tasks.release.errors import RefusedError
+from tasks.release.plan import Applied, Plan
+from tasks.release.record import Record
+
+StageName = Literal["plan", "backup", "verification", "code", "applied", "reloaded", "smoke"]
+Status = Literal["running", "finished", "failed"]
+ID_PATTERN = r"^[a-z0-9][a-z0-9.-]{0,79}$"
+TIMELINE_LIMIT = 2_000  # entries; a record that nobody can open helps nobody
+
+
+class Deployed(Record):
+    """The code that now serves."""
+
+    previous: str  # commit
+    commit: str
+    installed: bool  # the requirements were installed, since their files differ
+
+
+class Reloaded(Record):
+    """The service was told to run the checked-out code."""
+
+    commit: str
+    command: str  # the program, without arguments; empty when none is configured
+
+
+class Answer(Record):
+    """What one endpoint answered."""
+
+    name: str
+    ok: bool
+    status: int | None  # None: no answer
+    seconds: float
+    problem: str
+    head: str  # the first bytes of the body, when something is wrong with it
+
+
+class Smoked(Record):
+    """The smoke test that passed."""
+
+    answers: tuple[Answer, ...]
+    round_trip_s: float  # a row written, read back and rolled back
+
+
+Result = Plan | Backup | Verification | Deployed | Applied | Reloaded | Smoked
+
+
+class Happening(Record):
+    """One line of the timeline."""
+
+    at: datetime
+    what: str
+    stage: StageName | None = None
+
+
+class StageRun(Record):
+    """How the attempts at one stage went."""
+
+    attempts: int
+    began_at: datetime  # the attempt that counts: the last one
+    ended_at: datetime | None = None
+    error: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the last attempt took; None while it runs or when it died."""
+        return (self.ended_at - self.began_at).total_seconds() if self.ended_at else None
+
+
+class Release(Record):
+    """One deployment of one commit to one environment."""
+
+    format: Literal[1] = 1
+    id: str
+    environment: str
+    ref: str
+    commit: str
+    previous_commit: str  # what served when the release was opened
+    created_at: datetime
+    requested_by: str
+    status: Status = "running"
+    stages: dict[StageName, StageRun] = Field({})
+    timeline: tuple[Happening, ...] = ()
+    plan: Plan | None = None
+    backup: Backup | None = None
+    verification: Verification | None = None
+    code: Deployed | None = None
+    applied: Applied | None = None
+    reloaded: Reloaded | None = None
+    smoke: Smoked | None = None
+
+    def result(self, stage: StageName) -> Result | None:
+        """What a finished stage left; None when it is not finished."""
+        value: Result | None = getattr(self, stage)
+        return value
+
+    def noted(self, what: str, at: datetime, stage: StageName | None = None) -> Release:
+        """With one more line of the timeline."""
+        return self._with(timeline=(*self.timeline, Happening(at=at, what=what, stage=stage))[-TIMELINE_LIMIT:])
+
+    def began(self, stage: StageName, at: datetime) -> Release:
+        """With an attempt at a stage begun.
+
+        Raises:
+            RefusedError: The stage is finished: it is never repeated.
+        """
+        self._refuse_if_finished(stage)
+        before = self.stages.get(stage)
+        attempts = before.attempts + 1 if before else 1
+        died = before is not None and before.ended_at is None
+        run = StageRun(attempts=attempts, began_at=at)
+        what = f"{stage} began" + (f" (attempt {attempts}{', the one before died' if died else ''})" * (attempts > 1))
+        return self._with(stages={**self.stages, stage: run}, status="running").noted(what, at, stage)
+
+    def finished(self, stage: StageName, result: Result, at: datetime) -> Release:
+        """With a stage finished.
+
+        Raises:
+            RefusedError: The stage was not begun, or is finished.
+        """
+        self._refuse_if_finished(stage)
+        run = self._running(stage).model_copy(update={"ended_at": at, "error": ""})
+        changed = self._with(**{"stages": {**self.stages, stage: run}, stage: result})
+        return changed.noted(f"{stage} finished", at, stage)
+
+    def failed(self, stage: StageName, error: str, at: datetime) -> Release:
+        """With an attempt at a stage ended by an error.
+
+        Raises:
+            RefusedError: The stage was not begun, or is finished.
+        """
+        self._refuse_if_finished(stage)
+        run = self._running(stage).model_copy(update={"ended_at": at, "error": error})
+        return self._with(stages={**self.stages, stage: run}).noted(f"{stage} failed: {error}", at, stage)
+
+    def closed(self, status: Status, what: str, at: datetime) -> Release:
+        """With the release's end, or its being taken up again."""
+        return self._with(status=status).noted(what, at)
+
+    def _running(self, stage: StageName) -> StageRun:
+        if stage not in self.stages:
+            raise RefusedError(f"the stage {stage!r} of release {self.id} was not begun")
+        return self.stages[stage]
+
+    def _refuse_if_finished(self, stage: StageName) -> None:
+        if self.result(stage) is not None:
+            raise RefusedError(f"the stage {stage!r} of release {self.id} is finished and is never repeated")
+
+    def _with(self, **changes: object) -> Release:
+        return self.model_copy(update=changes)
+
+
+def new_id(ref: str, commit: str, at: datetime) -> str:
+    """An id that sorts by time and says what it is about: `20261122-104512-v1.1-3f2a1b`.
+
+    Two runs that start within one second collide, and the ledger's conditional write lets one of them win.
+    """
+    slug = re.sub(r"[^a-z0-9.]+", "-", ref.lower().removeprefix("origin/")).strip("-.")[:40] or "release"
+    return f"{at:%Y%m%d-%H%M%S}-{slug}-{commit[:6]}"

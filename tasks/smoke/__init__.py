@@ -1,0 +1,1 @@
+"""§3.4: does what was deployed answer as it should?"""

@@ -1,0 +1,149 @@
+"""A bucket: whole small objects with conditional writes, and errors in our own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.release.environment import Storage
+from tasks.release.errors import ConflictError, StoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PRECONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict")
+MISSING = ("NoSuchKey", "404", "NotFound", "NoSuchVersion")
+PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "502", "503", "504")
+
+
+class Stored(NamedTuple):
+    """A whole object as it was read."""
+
+    body: bytes
+    etag: str
+
+
+class Bucket:
+    """The bucket of an environment.
+
+    Args:
+        storage: Where it is and with which credentials.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.name = storage.bucket
+        self.client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=storage.endpoint,
+            region_name=storage.region,
+            aws_access_key_id=storage.access_key.get_secret_value() if storage.access_key else None,
+            aws_secret_access_key=storage.secret_key.get_secret_value() if storage.secret_key else None,
+            config=Config(
+                connect_timeout=10,
+                read_timeout=120,
+                max_pool_connections=64,  # parts and ranges travel side by side
+                retries={"mode": "standard", "total_max_attempts": 5},
+                s3={"addressing_style": "path" if storage.endpoint else "auto"},
+            ),
+        )
+
+    def read(self, key: str) -> Stored | None:
+        """A whole object; None when there is none.
+
+        Raises:
+            StoreError: The bucket refuses or is lost.
+        """
+        try:
+            with explained(f"cannot read {key}", key):
+                answer = self.client.get_object(Bucket=self.name, Key=key)
+                return Stored(answer["Body"].read(), answer["ETag"])
+        except MissingObjectError:
+            return None
+
+    def write(self, key: str, body: bytes, *, content_type: str = "application/json", etag: str | None = None) -> str:
+        """Write a whole object if nobody else did.
+
+        Args:
+            key: The object's key.
+            body: Its content.
+            content_type: Its media type.
+            etag: The ETag that the object must have now; None: it must not exist.
+
+        Returns:
+            The new ETag.
+
+        Raises:
+            ConflictError: The object exists, or is no longer the one that was read.
+            StoreError: The bucket refuses or is lost.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            with explained(f"cannot write {key}", key):
+                answer = self.client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=body,
+                    ContentType=content_type,
+                    ChecksumAlgorithm="SHA256",
+                    **self.encryption(),  # type: ignore[arg-type]
+                    **condition,  # type: ignore[arg-type]
+                )
+        except ConflictError:
+            # A write whose answer was lost is sent again by boto3 and then meets itself.
+            there = self.read(key)
+            if there is None or there.body != body:
+                raise
+            return there.etag
+        return answer["ETag"]
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys below a prefix, in order.
+
+        Raises:
+            StoreError: The bucket refuses or is lost.
+        """
+        with explained(f"cannot list {prefix}", prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for entry in page.get("Contents", []):
+                    yield entry["Key"]
+
+    def encryption(self) -> dict[str, str]:
+        """Arguments of a write that ask for the environment's server-side encryption."""
+        if self.storage.encryption == "none":
+            return {}
+        arguments = {"ServerSideEncryption": self.storage.encryption}
+        return arguments | ({"SSEKMSKeyId": self.storage.kms_key} if self.storage.kms_key else {})
+
+
+class MissingObjectError(StoreError):
+    """There is no such object."""
+
+
+@contextmanager
+def explained(what: str, key: str) -> Iterator[None]:
+    """Turn boto3's errors into ours.
+
+    Raises:
+        MissingObjectError: The object is not there.
+        ConflictError: A condition of the write does not hold.
+        StoreError: Anything else; retryable when it may pass.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        message = f"{what}: {code} {error.response.get('Error', {}).get('Message', '')}".strip()
+        if code in PRECONDITION_FAILED or code == "412":
+            raise ConflictError(message, key=key, hint="somebody else wrote it; look at it before you go on") from None
+        if code in MISSING:
+            raise MissingObjectError(message, key=key) from None
+        hint = "" if code in PASSING else "check bucket, credentials and policy in [storage] of the environment file"
+        raise StoreError(message, key=key, hint=hint, retryable=code in PASSING) from None
+    except BotoCoreError as error:
+        raise StoreError(f"{what}: {error}", key=key, hint="is the S3 server up?", retryable=True) from None
