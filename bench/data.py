@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 # Rows of `message` per gigabyte of database; every other table has a fixed share of it. Measured on PostgreSQL 17.
-MESSAGES_PER_GIGABYTE = 1_300_000
+MESSAGES_PER_GIGABYTE = 1_350_000
 SENTENCES = 40_000
 
 WORDS = """account address after again amount answer appointment arrives assistant attached available balance because

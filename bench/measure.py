@@ -12,17 +12,19 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 SAMPLES_PER_SECOND = 20
-_DIRECTORY_EVERY = 5  # samples: walking a directory costs more than reading /proc, and files grow slowly
+_DISK_EVERY = 5  # samples: files grow slowly, and each has to be asked for
 _BEGIN, _READY, _RESULT = "begin", "ready", "result "
 _TIMEOUT_S = 1800.0
 
@@ -133,8 +135,8 @@ class _Observer:
         sample = 0
         while not self._over.wait(1 / SAMPLES_PER_SECOND):
             self.memory = max(self.memory, sum(map(_pss_bytes, _family(self._pid))))
-            if sample % _DIRECTORY_EVERY == 0:
-                self.disk = max(self.disk, _size_bytes(self._directory))
+            if sample % _DISK_EVERY == 0:
+                self.disk = max(self.disk, _disk_bytes(self._directory, _family(self._pid)))
             sample += 1
 
 
@@ -160,14 +162,18 @@ def _pss_bytes(pid: int) -> int:
     return 0
 
 
-def _size_bytes(directory: Path) -> int:
-    total = 0
-    for path in directory.rglob("*"):
+def _disk_bytes(directory: Path, processes: list[int]) -> int:
+    """What lies in a directory, and what processes hold open of files that have no name any more or never had one."""
+    found: dict[tuple[int, int], int] = {}
+    opened = (path for pid in processes for path in Path(f"/proc/{pid}/fd").glob("*"))
+    for path, has_name in chain(((path, True) for path in directory.rglob("*")), ((path, False) for path in opened)):
         try:
-            total += path.stat().st_blocks * 512 if path.is_file() else 0
-        except OSError:  # the file has just been removed
+            status = path.stat()
+        except OSError:  # the file or the process has just gone
             continue
-    return total
+        if stat.S_ISREG(status.st_mode) and (has_name or status.st_nlink == 0):
+            found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 def _cpu_s() -> float:

@@ -45,15 +45,15 @@ def run(state_dir: Path, presets: Path, console: Console) -> None:
         installing = pool.submit(_install, state_dir, say)
         embedded.up((*BELOW, *ABOVE), state_dir, say)
         example = installing.result()
+    _serve(example, state_dir, say)
     services = embedded.services(state_dir)
     presets_written = embedded.write_environments(presets, services, state_dir)
     os.environ[DIRECTORY_VARIABLE] = str(presets_written[0].parent)
     os.environ["PREFECT_API_URL"] = f"{services['prefect'].url}/api"
-    _serve(example, state_dir, say)
     register(os.environ["PREFECT_API_URL"], say, only_if_changed=True)
     say(f"{TO} goes to {ENVIRONMENT}; watch it at {services['prefect'].url}")
     deploy(ENVIRONMENT, TO)
-    say(f"done; the UI stays at {services['prefect'].url}, the application at http://127.0.0.1:{example.port}")
+    say(f"done; the UI stays at {services['prefect'].url}, the application at {services[APP].url}")
 
 
 def _install(state_dir: Path, say: Callable[[str], None]) -> Example:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from deployments.embedded.application import directory_of, variables
 from deployments.embedded.ports import LOOPBACK
 from deployments.embedded.roles import APPLICATION, database_name
 from deployments.embedded.state import State, write_whole
@@ -30,17 +31,13 @@ class Example:
     Args:
         state: Where the services keep their things; the application lies in `apps/<environment>` below it.
         environment: Its name, such as staging.
-        database_port: Of the environment's PostgreSQL.
-        port: The application's own.
     """
 
-    def __init__(self, state: State, environment: str, database_port: int, port: int) -> None:
+    def __init__(self, state: State, environment: str) -> None:
         self.state = state
         self.environment = environment
-        self.database_port = database_port
-        self.port = port
         self.repository = state.root / "apps" / "chatbot.git"
-        self.directory = state.root / "apps" / environment
+        self.directory = directory_of(state.root, environment)
         self.python = self.directory / ".venv" / "bin" / "python"
 
     def install(self, release: str) -> None:
@@ -67,14 +64,13 @@ class Example:
         logs.mkdir(exist_ok=True)
         values = {
             "DATABASE_HOST": LOOPBACK,
-            "DATABASE_PORT": self.database_port,
+            "DATABASE_PORT": self._database_port(),
             "DATABASE_NAME": database_name(self.environment),
             "DATABASE_USER": APPLICATION,
             "DATABASE_PASSWORD_FILE": self.state.secret_file(f"postgres-{self.environment}.{APPLICATION}"),
             "DJANGO_SECRET_KEY_FILE": self.state.secret_file(f"app-{self.environment}.django"),
             "DJANGO_ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "DJANGO_LOG_FILE": logs / "django.log",
-            "BIND": f"{LOOPBACK}:{self.port}",
             "PIDFILE": logs / "gunicorn.pid",
         }
         write_whole(self.directory / ".env", "".join(f"{key}={value}\n" for key, value in values.items()), mode=0o600)
@@ -97,17 +93,10 @@ class Example:
         """Run a management command; what it printed."""
         subcommand, *rest = arguments
         command = [str(self.python), "manage.py", subcommand, f"--settings=config.settings.{self.environment}", *rest]
-        return self._run(command, self.directory, self.variables())
+        return self._run(command, self.directory, variables(self.environment))
 
-    def variables(self) -> Mapping[str, str]:
-        """The environment variables of the application's processes."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PG"))}
-        return {
-            **inherited,
-            "CHATBOT_ENV_FILE": ".env",
-            "DJANGO_SETTINGS_MODULE": f"config.settings.{self.environment}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+    def _database_port(self) -> int | None:
+        return self.state.entry(f"postgres-{self.environment}").port
 
     def _empty(self) -> None:
         """Drop the example's tables, if the database is marked as ours or holds nothing."""
@@ -115,7 +104,7 @@ class Example:
         name = database_name(self.environment)
         with psycopg.connect(
             host=LOOPBACK,
-            port=self.database_port,
+            port=self._database_port(),
             dbname=name,
             user=APPLICATION,
             password=password,

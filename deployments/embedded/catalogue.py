@@ -21,7 +21,7 @@ class Service:
     """
 
     name: str
-    kind: Literal["postgres", "s3", "prefect", "worker"]
+    kind: Literal["postgres", "s3", "prefect", "worker", "app"]
     port: int | None = None
     needs: tuple[str, ...] = ()
 
@@ -42,18 +42,20 @@ SERVICES = {
         Service("s3", "s3", 8333),
         Service("prefect", "prefect", 4200, ("postgres-prefect",)),
         *(Service(f"worker-{pool}", "worker", None, ("prefect",)) for pool in POOLS),
+        Service("app-staging", "app", 8001, ("postgres-staging",)),
     )
 }
 
 
 def with_needs(names: Iterable[str]) -> list[Service]:
-    """Return the named services (all without a name) and all they need, each after what it needs.
+    """Return the named services and all they need, each after what it needs.
+
+    Without a name: all but applications, which run only where they were installed.
 
     Raises:
         UnknownService: no service has one of the names.
     """
-    asked = _known(names)
-    wanted = set(asked)
+    wanted = set(_known(names)) or {service.name for service in SERVICES.values() if service.kind != "app"}
     for service in reversed(SERVICES.values()):  # the catalogue lists needs first
         if service.name in wanted:
             wanted.update(service.needs)
@@ -66,7 +68,7 @@ def with_dependents(names: Iterable[str]) -> list[Service]:
     Raises:
         UnknownService: no service has one of the names.
     """
-    wanted = set(_known(names))
+    wanted = set(_known(names)) or set(SERVICES)
     for service in SERVICES.values():
         if wanted.intersection(service.needs):
             wanted.add(service.name)
@@ -78,4 +80,4 @@ def _known(names: Iterable[str]) -> list[str]:
     for name in asked:
         if name not in SERVICES:
             raise UnknownService(name, tuple(SERVICES))
-    return asked or list(SERVICES)
+    return asked

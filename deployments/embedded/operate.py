@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.embedded import prefect_server, roles
+from deployments.embedded import application, prefect_server, roles
 from deployments.embedded.account import Place
 from deployments.embedded.catalogue import BUCKET, SERVICES, Service
 from deployments.embedded.cluster import SUPERUSER, Cluster
@@ -93,6 +93,9 @@ class Operator:
             return replace(entry, process=process)
         if port is None:
             raise ServiceUnavailable(f"{service.name} has no port", hint="the catalogue must name one")
+        if service.kind == "app":
+            process = application.start(service.name, service.subject, self.state.root, port, files)
+            return replace(entry, process=process, url=f"http://{LOOPBACK}:{port}")
         if service.kind == "postgres":
             return replace(
                 entry,
@@ -141,6 +144,8 @@ class Operator:
             return self._cluster(service).stop(process)
         if service.kind == "s3":
             return self._storage().stop(process, entry.internal_ports)
+        if service.kind == "app":
+            return application.stop(process)
         if service.kind == "prefect":
             return prefect_server.stop_prefect(process)
         running = self._runs_of(service)

@@ -100,8 +100,11 @@ def start_worker(name: str, pool: str, port: int, state_dir: Path, home: Path, f
     Raises:
         ServiceNotStarted: it ended or was not known in time.
     """
+    temporary = home / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
     environment = {
         **client_environment(port, home),
+        "TMPDIR": str(temporary),  # Prefect's runner shares one directory in /tmp, which is the first user's alone
         "PREFECT_WORKER_QUERY_SECONDS": _POLL_S,
         "RUNBOOK_ENVIRONMENTS": str(state_dir / "environments"),
     }

@@ -49,6 +49,9 @@ def write_environments(presets_dir: Path, services: Mapping[str, Entry], state_d
         content = _rebased(tomllib.loads(preset.read_text(encoding="utf-8")), Environment, presets_dir.resolve())
         content = _merged(content, _facts(state, preset.stem, cluster.port, storage.port))
         _point_application(content, cluster.port, preset.stem)
+        app = services.get(f"app-{preset.stem}")
+        if app is not None and app.url:
+            content = _merged(content, {"smoke": {"base_url": app.url}})
         path = target / preset.name
         write_whole(path, tomli_w.dumps(content), mode=0o644)
         written.append(path)

@@ -118,6 +118,9 @@ class Storage:
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
             f"-dir={data}",
+            # In our working directory: by default they lie in /tmp, where one that another user left stops the start.
+            "-filer.localSocket=filer.sock",
+            "-s3.localSocket=s3.sock",
             "-filer",
             "-s3",
             f"-s3.config={self._configuration()}",
@@ -152,7 +155,7 @@ class Storage:
 
 
 def forget_sockets(ports: Sequence[int]) -> None:
-    """Remove the sockets that SeaweedFS makes in /tmp for each of its ports and leaves there when it is killed."""
+    """Remove the sockets that SeaweedFS makes in /tmp for its gRPC ports and leaves there when it is killed."""
     for port in ports:
         for socket in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
             with contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-# Runs inside the application's interpreter (Python >= 3.6, whose grammar has no lazy annotations; no Django stubs there).
+# Runs inside the application's interpreter: Python >= 3.6, which has no lazy annotations, and Django without stubs.
 """Ask a Django application about its database and its migrations, from inside its own interpreter.
 
 Nothing but the standard library and the application's Django (3.2 to 6.0) is needed. It is started through the
@@ -10,27 +10,31 @@ application's own management command, whatever that is:
 RUNBOOK_PROBE_REQUEST holds the request as JSON; the answer is written, in one rename, to the file that
 RUNBOOK_PROBE_ANSWER names, so that noise on standard output does no harm.
 
-Request: ``database`` (alias, "default"), ``what`` (["identity", "plan"]), ``targets`` ([{"app", "name"}], name null for
-"before the first"; empty: every leaf).
+Request: ``database`` (alias, "default"), ``what`` (["identity", "plan"]), ``targets`` ([{"app", "name"}]; a null name
+is "before the first", an empty list is every leaf).
 
-Answer, always: ``format`` (1), ``django``, ``python``, ``settings`` (module), ``database`` (alias) and ``error``: null, or
-{"type", "message", "where"}; what was found before the error is kept. With "identity": ``identity``, what the connection
-really reached. With "plan":
+Answer, always: ``format`` (1), ``django``, ``python``, ``settings`` (module), ``database`` (alias) and ``error``: null
+or {"type", "message", "where"}; what was found before the error is kept. With "identity": ``identity``, what the
+connection really reached. With "plan":
 
 - ``applied`` rows of django_migrations by id; a missing table is an empty list and is not created.
 - ``consistent`` null or the text of InconsistentMigrationHistory; ``conflicts`` apps with several leaves.
-- ``squashes`` of each squashed migration: "unapplied", "partly_applied", "unrecorded" (all it replaces is) or "applied".
-- ``unmigrated`` changes of models that no migration holds, as in ``makemigrations --check``; null when not computable.
+- ``squashes`` of each squashed migration: "unapplied", "partly_applied", "unrecorded" (all it replaces is) or
+  "applied".
+- ``unmigrated`` changes of models that no migration holds, as in ``makemigrations --check``; null when not
+  computable.
 - ``showmigrations`` everything, in the order of ``showmigrations --plan``.
-- ``plan`` what ``migrate`` would do, in execution order. ``sql.forward`` and ``sql.backward`` each hold ``statements``
-  (null: unknown or irreversible), ``partial`` (something is missing from, or guessed in, the statements) and ``because``
-  (the reasons). ``operations`` is flat: what SeparateDatabaseAndState and RunSQL hold follows its holder with a position
-  such as "2.database.0" or "2.state.0". Tables, columns, ``old_name`` and ``new_name`` are the database's names;
-  ``fields[].old`` and ``.new`` are the facts of a column before and after. ``default`` says what fills existing rows:
-  "constant", "callable", "empty" (Django's empty string), "now" (auto_now) or null.
+- ``plan`` what ``migrate`` would do, in execution order. ``sql.forward`` and ``sql.backward`` each hold
+  ``statements`` (null: unknown or irreversible), ``partial`` (something is missing from, or guessed in, the
+  statements) and ``because`` (the reasons). ``operations`` is flat: what SeparateDatabaseAndState and RunSQL hold
+  follows its holder with a position such as "2.database.0" or "2.state.0". Tables, columns, ``old_name`` and
+  ``new_name`` are the database's names; ``fields[].old`` and ``.new`` are the facts of a column before and after.
+  ``default`` says what fills existing rows: "constant", "callable", "empty" (Django's empty string), "now" (auto_now)
+  or null.
 
-The project state is walked once, and of it only what an operation needs is rendered; each migration is rendered by itself from the state before it, in a read-only
-transaction of its own that is rolled back. No Python of a migration is run.
+The project state is walked once, and of it only what an operation needs is rendered; each migration is rendered by
+itself from the state before it, in a read-only transaction of its own that is rolled back. No Python of a migration
+is run.
 """
 
 import contextlib
@@ -71,6 +75,7 @@ READ_ONLY = (
     "set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '0', true)"
 )
 SERVER = ("database", "database_oid", "server_version_num", "user", "server_addr", "server_port")
+SESSION_FACTS = ("lock_timeout_ms", "statement_timeout_ms", "application_name", "system_identifier")
 IDENTITY = (
     "SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
     "current_setting('server_version_num')::int, current_user, host(inet_server_addr()), inet_server_port()"
@@ -80,7 +85,7 @@ SESSION = (
 )
 
 
-# -- what is said about errors and code ---------------------------------------------------------------------------------
+# -- what is said about errors and code ------------------------------------------------------------------------------
 
 
 def told(error):
@@ -137,7 +142,7 @@ def code_facts(function):
     }
 
 
-# -- the database -------------------------------------------------------------------------------------------------------
+# -- the database ----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -167,7 +172,7 @@ def reading(connection):
 def identity(connection):
     """Which server, database and session the settings really lead to."""
     configured = connection.settings_dict
-    found = dict.fromkeys(SERVER + ("lock_timeout_ms", "statement_timeout_ms", "application_name", "system_identifier"))
+    found = dict.fromkeys((*SERVER, *SESSION_FACTS))
     found["vendor"] = connection.vendor
     found["host"], found["port"] = configured.get("HOST") or None, str(configured.get("PORT") or "") or None
     if connection.vendor != "postgresql":
@@ -179,7 +184,7 @@ def identity(connection):
         session = dict(cursor.fetchall())
         cursor.execute(IDENTITY)
         row = cursor.fetchone()
-    found.update(zip(SERVER, row))  # noqa: B905 - strict= is younger than Python 3.6
+    found.update(zip(SERVER, row))
     found["lock_timeout_ms"] = int(session["lock_timeout"])
     found["statement_timeout_ms"] = int(session["statement_timeout"])
     found["application_name"] = session["application_name"]
@@ -203,7 +208,7 @@ def applied(connection):
     ]
 
 
-# -- facts about one operation ------------------------------------------------------------------------------------------
+# -- facts about one operation ---------------------------------------------------------------------------------------
 
 
 def default_kind(field):
@@ -357,7 +362,7 @@ def irreversible_because(op):
     return None
 
 
-# -- the part of the project state that one operation needs --------------------------------------------------------------
+# -- the part of the project state that one operation needs ----------------------------------------------------------
 
 
 def key_of(reference, app, name):
@@ -425,7 +430,7 @@ def part_of(state, wanted, incoming):
 
 
 def shared_part(state, wanted, incoming):
-    """The part once made, where the state after one operation is the state before the next; clones do not inherit it."""
+    """The part, made once where the state after one operation is the state before the next (a clone starts anew)."""
     parts = state.__dict__.setdefault("runbook_parts", {})
     if (wanted, incoming) not in parts:
         parts[wanted, incoming] = part_of(state, wanted, incoming)
@@ -563,7 +568,7 @@ def unfold(op, app, states, place, whole):
     return found
 
 
-# -- the plan -----------------------------------------------------------------------------------------------------------
+# -- the plan --------------------------------------------------------------------------------------------------------
 
 
 class Renderer:
@@ -629,7 +634,7 @@ class Renderer:
                     self.one(leaf, editor, backward, because)
                     if not backward and not known:
                         self.touched |= leaf.tables
-        except Exception as error:  # noqa: BLE001 - unknown, never an abort
+        except Exception as error:
             if not whole and may_miss_a_model(error):
                 raise
             self.touched.update(*(leaf.tables for leaf in leaves))
@@ -787,7 +792,7 @@ def describe_migrations(connection, wanted, answer):
             {"app": m.app_label, "name": m.name, "applied": (m.app_label, m.name) in loader.applied_migrations}
             for m, _ in executor.migration_plan(loader.graph.leaf_nodes(), clean_start=True)
         ]
-        # Before the plan: an operation that fails while it is reversed may be left changed (RenameModel swaps its names).
+        # Before the plan: an operation that fails while it is reversed may stay changed (RenameModel swaps names).
         answer["unmigrated"] = unmigrated(loader)
     targets = [(target["app"], target["name"]) for target in wanted] or loader.graph.leaf_nodes()
     answer["plan"] = plan(executor, targets)

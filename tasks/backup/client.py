@@ -17,6 +17,7 @@ from tasks.release.environment import Database
 from tasks.release.errors import CommandError
 
 LAST_WORDS = 80  # lines
+GRACE_S = 10
 PIPE_BYTES = 2**20  # a larger pipe lets the dump run ahead while a part is on its way; Linux's limit for users
 # Variables of our own process that would lead a client elsewhere than the environment file says.
 REDIRECTING = ("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGDATABASE", "PGTARGETSESSIONATTRS", "PGCLIENTENCODING")
@@ -33,6 +34,7 @@ class Program:
         dbname: Another database of the same server.
         options: Settings of its session, such as `-c statement_timeout=0`.
         files: Open files it inherits.
+        on_words: Called with every line it says on standard error.
     """
 
     def __init__(
@@ -75,8 +77,12 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
-        self._process.wait()
+        self.stop()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._listener.join()
         self.stdout.close()
 
@@ -85,9 +91,9 @@ class Program:
         """Its process id."""
         return self._process.pid
 
-    def kill(self) -> None:
-        """End it now; harmless when it has ended."""
-        self._process.kill()
+    def stop(self) -> None:
+        """Ask it to cancel what it does and to end, its own children included; harmless when it has ended."""
+        self._process.terminate()
 
     def confirm(self) -> None:
         """Wait for its end.

@@ -110,7 +110,7 @@ def content_of(connection: Connection, table: Table) -> TableContent:
     statement = sql.SQL("select count(*), coalesce(sum(hash_record_extended({}, 0)), 0)::text from only {} t{}").format(
         _row(table),
         sql.Identifier(table.schema_name, table.name),
-        sql.SQL(f" {table.condition}") if table.condition else sql.SQL(""),  # type: ignore[arg-type]
+        sql.SQL(f" {table.condition}") if table.condition else sql.SQL(""),
     )
     try:
         row: Any = connection.execute(statement).fetchone()

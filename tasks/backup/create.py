@@ -106,8 +106,7 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         large_objects=origin.large_objects,
         extensions=origin.extensions,
         catalogue=catalogue,
-        owners=roles.owners,
-        roles=roles.all,
+        roles=roles,
         settings=origin.settings,
         findings=missing + bucket_findings + tuple(dumper.warnings),
     )

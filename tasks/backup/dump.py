@@ -119,7 +119,7 @@ class Dumper:
             with self._lock:
                 self._running.add(program)
                 if self._stopped:
-                    program.kill()
+                    program.stop()
 
             def confirm() -> None:
                 try:
@@ -144,7 +144,7 @@ class Dumper:
         with self._lock:
             self._stopped = True
             for program in self._running:
-                program.kill()
+                program.stop()
 
 
 def _pattern(table: Table) -> str:

@@ -70,7 +70,7 @@ def origin_of(connection: Connection) -> Origin:
         owner=owner,
         locale=Locale(
             encoding=encoding,
-            provider=PROVIDERS[database.get("datlocprovider", "c")],  # type: ignore[arg-type]
+            provider=PROVIDERS[database.get("datlocprovider", "c")],
             collate=database["datcollate"],
             ctype=database["datctype"],
             locale=database.get("datlocale") or database.get("daticulocale"),

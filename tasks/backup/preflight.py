@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import psycopg
 
 from tasks.backup.snapshot import Connection
@@ -20,8 +18,8 @@ _UNREADABLE = f"""
 select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'S') and c.relpersistence <> 't' and {_USER_SCHEMA}
   and ({_NOT_OF_AN_EXTENSION} or exists (select from pg_extension e where c.oid = any(e.extconfig)))
-  and not (has_schema_privilege(n.oid, 'usage') and case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'select')
-    else has_table_privilege(c.oid, 'select') end)
+  and not (has_schema_privilege(n.oid, 'usage') and case when c.relkind = 'S'
+    then has_sequence_privilege(c.oid, 'select') else has_table_privilege(c.oid, 'select') end)
 union all
 select 'large object ' || m.oid from pg_largeobject_metadata m
 where not (select rolsuper from pg_roles where rolname = current_user) and not pg_has_role(m.lomowner, 'usage')
@@ -40,14 +38,17 @@ _FINDINGS = f"""
 select 'foreign table: its rows are elsewhere and are not in the backup: ' || format('%I.%I', n.nspname, c.relname)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_USER_SCHEMA}
 union all select 'table of an extension: its rows are not in the backup: ' || format('%I.%I', n.nspname, c.relname)
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and not {_NOT_OF_AN_EXTENSION}
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p')
+  and not {_NOT_OF_AN_EXTENSION}
   and not exists (select from pg_extension e where c.oid = any(e.extconfig)) and n.nspname <> 'information_schema'
-union all select 'materialized view: made anew by the restore, from the restored rows: ' || format('%I.%I', n.nspname, c.relname)
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and {_USER_SCHEMA}
+union all select 'materialized view: made anew by the restore, from the restored rows: '
+  || format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind = 'm' and {_USER_SCHEMA}
 union all select 'tablespace: the restore puts its objects there only where it exists: ' || quote_ident(s.spcname)
-  from pg_tablespace s where s.spcname not in ('pg_default', 'pg_global') and exists (select from pg_class c where c.reltablespace = s.oid)
-union all select 'foreign server: passwords of its user mappings may be missing from the backup: ' || quote_ident(srvname)
-  from pg_foreign_server
+  from pg_tablespace s where s.spcname not in ('pg_default', 'pg_global')
+  and exists (select from pg_class c where c.reltablespace = s.oid)
+union all select 'foreign server: passwords of its user mappings may be missing from the backup: '
+  || quote_ident(srvname) from pg_foreign_server
 union all select 'publication: logical replication has to be set up anew: ' || quote_ident(pubname) from pg_publication
 union all select 'subscription: not in the backup of a role that is not superuser, and never active after a restore: '
   || quote_ident(subname) from pg_stat_subscription where relid is null
@@ -55,25 +56,22 @@ union all select 'subscription: not in the backup of a role that is not superuse
 union all select 'replication slot: not in any backup: ' || quote_ident(slot_name)
   from pg_replication_slots where database = current_database()
 union all select 'event trigger: only a superuser can restore it: ' || quote_ident(evtname) from pg_event_trigger t
-  where not exists (select from pg_depend d where d.classid = 'pg_event_trigger'::regclass and d.objid = t.oid and d.deptype = 'e')
-union all select 'invalid index: the restore builds it anew: ' || indexrelid::regclass::text from pg_index where not indisvalid
+  where not exists (select from pg_depend d where d.classid = 'pg_event_trigger'::regclass
+    and d.objid = t.oid and d.deptype = 'e')
+union all select 'invalid index: the restore builds it anew: ' || indexrelid::regclass::text
+  from pg_index where not indisvalid
 order by 1
 """  # noqa: S608
 
 
-class Roles(NamedTuple):
-    """Roles that a restore needs."""
-
-    owners: tuple[str, ...]
-    all: tuple[str, ...]  # owners and grantees
-
-
 _OWNERS = """
 select distinct pg_get_userbyid(owner) from (
-  select relowner from pg_class where oid >= 16384 and relpersistence <> 't' union all select proowner from pg_proc where oid >= 16384
+  select relowner from pg_class where oid >= 16384 and relpersistence <> 't'
+  union all select proowner from pg_proc where oid >= 16384
   union all select nspowner from pg_namespace where nspname !~ '^pg_(temp|toast_temp)_' and (oid >= 16384
     or nspname = 'public' and nspowner <> coalesce((select oid from pg_roles where rolname = 'pg_database_owner'), 0))
-  union all select typowner from pg_type where oid >= 16384 union all select oprowner from pg_operator where oid >= 16384
+  union all select typowner from pg_type where oid >= 16384
+  union all select oprowner from pg_operator where oid >= 16384
   union all select lomowner from pg_largeobject_metadata union all select defaclrole from pg_default_acl
   union all select srvowner from pg_foreign_server union all select pubowner from pg_publication
 ) as owned(owner) order by 1
@@ -122,20 +120,20 @@ def findings_of(connection: Connection) -> tuple[str, ...]:
     return fixed + tuple(_column(connection, statement, "cannot look for what a dump leaves out"))
 
 
-def roles_of(connection: Connection) -> Roles:
-    """Roles that own something in this database, or were granted something.
+def roles_of(connection: Connection) -> tuple[str, ...]:
+    """Roles that a restore needs: they own something in this database, or were granted something.
 
     Raises:
         DatabaseError: The server refuses to tell.
     """
     owners = _column(connection, _OWNERS, "cannot list owners")
     others = _column(connection, _ROLES, "cannot list roles")
-    return Roles(tuple(owners), tuple(sorted({*owners, *others})))
+    return tuple(sorted({*owners, *others}))
 
 
 def _column(connection: Connection, statement: str, what: str) -> list[str]:
     try:
-        return [row[0] for row in connection.execute(statement)]  # type: ignore[call-overload]
+        return [row[0] for row in connection.execute(statement)]
     except psycopg.Error as error:
         raise explained(error, what) from None
 

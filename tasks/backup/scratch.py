@@ -72,7 +72,7 @@ def create_database(environment: Environment, manifest: Manifest, dbname: str, c
             ("LC_CTYPE", sql.Literal(locale.ctype)),
         ]
         if version >= 150000:
-            options.append(("LOCALE_PROVIDER", sql.SQL(locale.provider)))  # type: ignore[arg-type]
+            options.append(("LOCALE_PROVIDER", sql.SQL(locale.provider)))
         if locale.provider == "icu":
             options.append(("ICU_LOCALE", sql.Literal(locale.locale)))
         if locale.provider == "builtin":

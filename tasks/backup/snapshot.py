@@ -15,7 +15,7 @@ from tasks.release.errors import BackupError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Text forms must be equal on both sides of a restore; a long dump must not end on a timeout of the role or the database.
+# Text forms must be equal on both sides of a restore, and a long dump must not end on a timeout of role or database.
 PINNED = {
     "search_path": "pg_catalog",
     "DateStyle": "ISO, YMD",

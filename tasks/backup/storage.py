@@ -9,7 +9,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.store.bucket import Bucket, explained
 
-EVERYBODY = ("http://acs.amazonaws.com/groups/global/AllUsers", "http://acs.amazonaws.com/groups/global/AuthenticatedUsers")
+EVERYBODY = (
+    "http://acs.amazonaws.com/groups/global/AllUsers",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
+)
 
 
 def check_bucket(bucket: Bucket) -> tuple[str, ...]:

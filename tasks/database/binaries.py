@@ -56,7 +56,7 @@ def find_client(configured: Path | None, source: int, target: int) -> Client:
     if not fitting:
         seen = ", ".join(f"{client.version} in {client.directory}" for client in found) or "none"
         raise BackupError(
-            f"no pg_dump fits: PostgreSQL {major(source)} is dumped and PostgreSQL {major(target)} has to understand it;"
+            f"no pg_dump fits: PostgreSQL {major(source)} is dumped, PostgreSQL {major(target)} has to understand it;"
             f" found: {seen}",
             hint=f"install the client programs of PostgreSQL {major(target)}, or name their directory in backup.client",
         )

@@ -77,7 +77,8 @@ union all select 'comment', pg_describe_object(classoid, objoid, objsubid), desc
   from pg_description d where (classoid = 'pg_class'::regclass and objoid in (select oid from relations))
     or (classoid = 'pg_proc'::regclass and objoid in (select oid from functions))
     or (classoid = 'pg_type'::regclass and objoid in (select oid from types))
-union all select 'owner', label, pg_get_userbyid(relowner) from relations where relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+union all select 'owner', label, pg_get_userbyid(relowner) from relations
+  where relkind in ('r', 'p', 'v', 'm', 'f', 'S')
 union all select 'owner', label, pg_get_userbyid(proowner) from functions
 union all select 'owner', label, pg_get_userbyid(typowner) from types
 union all select 'grant', label, (select string_agg(concat_ws(' ', grantee::regrole, privilege_type, is_grantable), ','

@@ -81,7 +81,6 @@ class Manifest(Record):
     large_objects: int
     extensions: dict[str, str]  # name to version
     catalogue: dict[str, str]  # every schema object by kind and name, with a digest of its definition
-    owners: tuple[str, ...]  # roles that own something
     roles: tuple[str, ...]  # that a restore needs: owners and grantees
     settings: tuple[str, ...]  # as SQL: what belongs to the database's name and is in no dump (SET, GRANT, COMMENT)
     findings: tuple[str, ...]  # what a restore of this will not bring back, and what is wrong with the bucket

@@ -18,10 +18,13 @@ import uv
 from tests.fix_postgres import PostgresServer
 
 PROBE = Path(__file__).parents[3] / "tasks" / "app" / "probe.py"
-DJANGO = {
-    "3.2": ("Django~=3.2.0", "psycopg2-binary"),
-    "4.2": ("Django~=4.2.0", "psycopg[binary]"),
-    "5.2": ("Django~=5.2.0", "psycopg[binary]"),
+# Version: Python (None: the one that runs the tests), packages. The ends of the range want Pythons of their own.
+DJANGO: dict[str, tuple[str | None, str, str]] = {
+    "oldest": ("3.6", "Django~=3.2.0", "psycopg2-binary"),
+    "3.2": (None, "Django~=3.2.0", "psycopg2-binary"),
+    "4.2": (None, "Django~=4.2.0", "psycopg[binary]"),
+    "5.2": (None, "Django~=5.2.0", "psycopg[binary]"),
+    "newest": (">=3.12", "Django~=6.0.0", "psycopg[binary]"),
 }
 START = f"import runpy; runpy.run_path({str(PROBE)!r}, run_name='__main__')"
 
@@ -140,12 +143,18 @@ def django_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
     def interpreter(version: str) -> Path:
         if version not in made:
-            home = tmp_path_factory.mktemp("django") / version
-            program = uv.find_uv_bin()
-            subprocess.run([program, "venv", "--quiet", "--python", sys.executable, home], check=True, timeout=100)
-            install = [program, "pip", "install", "--quiet", "--python", home / "bin" / "python"]
-            subprocess.run([*install, *DJANGO[version]], check=True, timeout=100)
-            made[version] = home / "bin" / "python"
+            wanted, *packages = DJANGO[version]
+            program, home = uv.find_uv_bin(), tmp_path_factory.mktemp("django")
+            if (
+                wanted
+                and subprocess.run([program, "python", "find", wanted], capture_output=True, check=False).returncode
+            ):
+                pytest.skip(f"needs Python {wanted}")
+            subprocess.run([program, "venv", "-q", "--python", wanted or sys.executable, home], check=True, timeout=100)
+            python = home / "bin" / "python"
+            install: list[str | Path] = [program, "pip", "install", "-q", "--python", python]
+            subprocess.run([*install, *packages], check=True, timeout=100)
+            made[version] = python
         return made[version]
 
     return interpreter

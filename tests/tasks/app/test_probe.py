@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
-import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.tasks.app.django_projects import START, Project
+from tests.tasks.app.django_projects import PROBE, Project
 
 Make = Callable[..., Project]
 Answer = dict[str, Any]
@@ -37,7 +36,7 @@ def fill(apps, schema_editor):
 def empty(apps, schema_editor):
     open("python-ran", "w").close()
 """
-VERSIONS = pytest.mark.parametrize("version", ["3.2", "4.2", "5.2"])
+VERSIONS = pytest.mark.parametrize("version", ["oldest", "3.2", "4.2", "5.2", "newest"])
 
 
 @pytest.fixture
@@ -55,7 +54,8 @@ def migrated(made: Project) -> Project:
 
 def entry(answer: Answer, name: str) -> Answer:
     assert answer["error"] is None
-    return next(step for step in answer["plan"] if step["name"] == name)
+    found: Answer = next(step for step in answer["plan"] if step["name"] == name)
+    return found
 
 
 def forward(step: Answer) -> str:
@@ -63,11 +63,16 @@ def forward(step: Answer) -> str:
 
 
 def only(step: Answer, kind: str) -> Answer:
-    (found,) = [op for op in step["operations"] if op["kind"] == kind]
-    return found
+    found: list[Answer] = [op for op in step["operations"] if op["kind"] == kind]
+    assert len(found) == 1
+    return found[0]
 
 
-# -- what is reached ----------------------------------------------------------------------------------------------------
+def test_the_file_is_python_3_6() -> None:
+    ast.parse(PROBE.read_text(), feature_version=(3, 6))
+
+
+# -- what is reached -------------------------------------------------------------------------------------------------
 
 
 def test_identity_is_what_the_connection_reached(shop: Project) -> None:
@@ -122,7 +127,7 @@ def test_every_form_of_management_command(shop: Project, form: str) -> None:
     assert shop.probe("identity", prefix=prefix)["identity"]["database"] == shop.database
 
 
-# -- the plan -----------------------------------------------------------------------------------------------------------
+# -- the plan --------------------------------------------------------------------------------------------------------
 
 
 @VERSIONS
@@ -302,7 +307,7 @@ def test_what_is_held_by_other_operations_is_listed(shop: Project) -> None:
             state_operations=[migrations.RemoveField("item", "size")],
             database_operations=[migrations.AlterField("item", "size", models.IntegerField(null=True))],
         ),
-        migrations.RunSQL("SELECT 1", state_operations=[migrations.AddField("item", "seen", models.BooleanField(null=True))]),
+        migrations.RunSQL("SELECT 1", state_operations=[migrations.AddField("item", "seen", models.JSONField())]),
         """,
         after="0001_initial",
     )
@@ -364,7 +369,7 @@ def test_targets_plan_the_way_back(shop: Project) -> None:
     assert answer["plan"][0]["sql"]["backward"]["statements"] == ['ALTER TABLE "shop_item" DROP COLUMN "a" CASCADE;']
 
 
-# -- the history --------------------------------------------------------------------------------------------------------
+# -- the history -----------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_database_stays_empty(project: Make) -> None:
@@ -434,7 +439,7 @@ def test_an_inconsistent_history_is_told(shop: Project) -> None:
     assert "0001_initial" in shop.probe("plan")["consistent"]
 
 
-# -- the cost -----------------------------------------------------------------------------------------------------------
+# -- the cost --------------------------------------------------------------------------------------------------------
 
 COUNTER = """
 import atexit, json
@@ -464,10 +469,10 @@ def test_150_pending_migrations_take_one_walk_and_render_few_models(project: Mak
     shop.write("shop/apps.py", COUNTER)
     shop.apps = ["shop.apps.Shop"]
     shop.settings()
+    key = '("id", models.BigAutoField(primary_key=True))'
     hub = '("up", models.ForeignKey("shop.Model0", models.CASCADE, related_name="+")),'
     create = "".join(
-        f'migrations.CreateModel("Model{number}", [("id", models.BigAutoField(primary_key=True)), {hub if number else ""}]),\n'
-        for number in range(models)
+        f'migrations.CreateModel("Model{number}", [{key}, {hub if number else ""}]),\n' for number in range(models)
     )
     shop.migration("shop", "0001_initial", create)
     shop.manage("migrate", "-v0")
@@ -480,8 +485,8 @@ def test_150_pending_migrations_take_one_walk_and_render_few_models(project: Mak
     answer = shop.probe("plan")
     assert len(answer["plan"]) == pending
     assert all(step["sql"]["forward"]["statements"] for step in answer["plan"])
-    counted = json.loads((shop.home / "counted.json").read_text())
-    # Once through the applied ones, and once through everything to find unmigrated models: nothing per pending migration.
+    counted: dict[str, int] = json.loads((shop.home / "counted.json").read_text())
+    # Once through the applied ones, once through everything to find unmigrated models: nothing per pending migration.
     assert counted["mutations"] <= 1 + (1 + pending)
     # Each of the states before and after an operation renders its own model and no other of the forty.
     assert counted["models"] <= 2 * pending + 2 * models
