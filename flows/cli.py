@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from flows.follow import follow, prefect_api, start
+from flows.follow import follow, markdown_of, prefect_api, start
 from tasks.record.report import release_report
 from tasks.release.environment import load
 from tasks.store.bucket import Bucket
@@ -31,7 +31,7 @@ def deploy(
     load(environment)  # a mistake in the file is told here, not by a worker
     parameters = {"ref": ref, "environment": environment, "dry_run": dry_run, "release_id": release_id}
     with prefect_api() as api:
-        run = start(api, f"staging/{environment}", parameters)
+        run = start(api, f"staging/{environment}", f"{ref}-to-{environment}", parameters)
         ui = str(api.base_url).removesuffix("/").removesuffix("/api")
         console.print(f"flow run [bold]{run.name}[/bold]: {ui}/runs/flow-run/{run.id}")
         console.print("Ctrl-C stops only this view; the run goes on.", style="dim")
@@ -41,8 +41,8 @@ def deploy(
             console.print(f"\nthe run goes on: {ui}/runs/flow-run/{run.id}")
             raise typer.Exit(130) from None
         finally:
-            if not dry_run:
-                _show_newest(environment, ref)
+            for text in markdown_of(api, run):
+                console.print(Markdown(text))
         console.print(ended.message, style="bold")
 
 
@@ -69,9 +69,3 @@ def releases(environment: EnvironmentName) -> None:
 
 def _ledger(environment: str) -> Ledger:
     return Ledger(Bucket(load(environment).storage), environment)
-
-
-def _show_newest(environment: str, ref: str) -> None:
-    newest = next(_ledger(environment).newest(), None)
-    if newest and newest.ref == ref:
-        console.print(Markdown(release_report(newest)))

@@ -17,6 +17,8 @@ from tasks.release.errors import ConfigurationError, RunbookError
 POLL_S = 0.7
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 WAITS_LONG_S = 30.0  # after so long without a worker, say what is missing
+# Said by Prefect of each task and of the way a run takes to its worker; the stages speak for themselves.
+LEFT_OUT = ("Finished in state Completed", "Downloading flow code", "Worker '", "Flow run '")
 PAGE = 200  # log lines that the API gives at a time
 
 
@@ -65,19 +67,17 @@ def prefect_api() -> Iterator[httpx.Client]:
         ) from None
 
 
-def start(api: httpx.Client, deployment: str, parameters: dict[str, Any], idempotency_key: str | None = None) -> Run:
+def start(api: httpx.Client, deployment: str, name: str, parameters: dict[str, Any]) -> Run:
     """Create a flow run of a deployment.
 
     Args:
         api: See `prefect_api`.
         deployment: `flow/name`.
+        name: The run's name.
         parameters: The flow's.
-        idempotency_key: Two calls with one key give one run.
     """
     found = api.get(f"/deployments/name/{deployment}").raise_for_status().json()
-    body: dict[str, Any] = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    if idempotency_key:
-        body["idempotency_key"] = idempotency_key
+    body = {"name": name, "parameters": parameters, "state": {"type": "SCHEDULED"}}
     made = api.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
     return _run(made)
 
@@ -106,6 +106,15 @@ def follow(api: httpx.Client, run: Run, say: Callable[[str], None]) -> Run:
     return now
 
 
+def markdown_of(api: httpx.Client, run: Run) -> list[str]:
+    """The Markdown artifacts that a run published, such as its report."""
+    found = api.post(
+        "/artifacts/filter",
+        json={"artifacts": {"flow_run_id": {"any_": [run.id]}, "type": {"any_": ["markdown"]}}},
+    )
+    return [artifact["data"] for artifact in found.raise_for_status().json()]
+
+
 def _new_lines(api: httpx.Client, run: Run, told: set[str]) -> Iterator[str]:
     """Log lines not told before. Lines may arrive late and out of order, so all are read and the known ones skipped."""
     offset = 0
@@ -123,6 +132,8 @@ def _new_lines(api: httpx.Client, run: Run, told: set[str]) -> Iterator[str]:
         for line in lines:
             if line["id"] not in told:
                 told.add(line["id"])
+                if line["message"].startswith(LEFT_OUT):
+                    continue
                 at = datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
                 yield f"{at:%H:%M:%S} {line['message']}"
         if len(lines) < PAGE:

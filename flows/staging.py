@@ -30,14 +30,20 @@ STEPS = (
 
 @flow(name="staging", flow_run_name="{ref}-to-{environment}", validate_parameters=True)
 def staging(
-    ref: Annotated[str, Field(description="tag, branch or commit to deploy", min_length=1)],
-    environment: Annotated[str, Field(description="name of the environment file")] = "staging",
-    dry_run: Annotated[bool, Field(description="only read: show what would be done")] = False,
-    release_id: Annotated[str, Field(description="a release to take up again; empty finds an unfinished one")] = "",
+    ref: Annotated[str, Field(min_length=1)],
+    environment: str = "staging",
+    dry_run: bool = False,
+    release_id: str = "",
 ) -> State[None]:
     """Deploy a release to staging: plan, backup and its proof, code, migrations, reload, smoke test, report.
 
     A run that died is started again with the same ref: finished stages are not repeated.
+
+    Args:
+        ref: Tag, branch or commit to deploy; the environment's branch must contain it.
+        environment: Name of the environment file.
+        dry_run: Only read: show what would be done.
+        release_id: A release to take up again; empty takes up the newest one if it is unfinished and of this commit.
     """
     with release_of(environment, ref, release_id, dry_run) as order:
         plan = plan_migrations(order)

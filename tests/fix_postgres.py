@@ -119,7 +119,7 @@ class PostgresServer:
 def _server(name: str, home: Path, place: Place) -> PostgresServer:
     cluster = Cluster(name, place.clusters / name, place.bin, place.account, _FAST)
     server = PostgresServer(cluster, home, secrets.token_urlsafe(18))
-    cluster.create(server.password, durable=False)
+    cluster.create(server.password, {}, durable=False)
     server.start()
     return server
 

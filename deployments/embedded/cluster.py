@@ -56,11 +56,12 @@ class Cluster:
         """The data directory."""
         return self.directory / "data"
 
-    def create(self, password: str, *, durable: bool = True) -> None:
+    def create(self, password: str, marks: Mapping[str, str], *, durable: bool = True) -> None:
         """Make the cluster with this password for the superuser, unless it exists.
 
         Args:
             password: the superuser's.
+            marks: environment variables by which initdb is known, should its caller die.
             durable: wait until everything is on disk; a throw-away cluster need not.
 
         Raises:
@@ -80,6 +81,7 @@ class Cluster:
                 os.chown(path, self.account.uid, self.account.gid)
         try:
             self._run(
+                marks,
                 "initdb",
                 *("--pgdata", str(unfinished), "--username", SUPERUSER, "--pwfile", str(password_file)),
                 *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--data-checksums"),
@@ -150,14 +152,14 @@ class Cluster:
         if working_directory != self.data.resolve():  # a server works in its data directory
             lock.unlink(missing_ok=True)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, marks: Mapping[str, str], program: str, *arguments: str) -> None:
         done = subprocess.run(
             self._as_account([str(self.bin / program), *arguments]),
             capture_output=True,
             text=True,
             errors="replace",
             cwd="/",  # the account may not be allowed into ours
-            env=_environment(),
+            env={**_environment(), **marks},
             timeout=120,
             check=False,
         )

@@ -154,7 +154,7 @@ def _ports(services: Iterable[Service], operator: Operator) -> dict[str, int]:
     for service in services:
         if operator.state.running(service.name) is not None:
             continue
-        operator.end_stray(service)
+        operator.end_remains(service)
         port = operator.state.entry(service.name).port or service.port
         if port is not None:
             chosen[service.name] = port if is_free(port) else operator.another_port(service, port, chosen.values())

@@ -70,16 +70,21 @@ class Operator:
                 self.report(f"{service.name}: did not end when asked, was ended by force")
             else:
                 self.report(f"{service.name}: stopped")
-        self.end_stray(service)
+        self.end_remains(service)
         end_all(marked(self.state.root, service.name))
         forget_sockets(entry.internal_ports)
         self.state.forget_process(service.name)
 
-    def end_stray(self, service: Service) -> None:
-        """End the process of a start that was interrupted before it was remembered."""
+    def end_remains(self, service: Service) -> None:
+        """End what a start that was interrupted, or a server that was killed, left running.
+
+        Flow runs of a killed worker are no remains: they finish by themselves.
+        """
         stray = self.state.stray(service.name)
         if stray is not None:
             stop_daemon(stray, how=signal.SIGINT if service.kind == "postgres" else signal.SIGTERM, timeout_s=10)
+        if service.kind != "worker":
+            end_all(marked(self.state.root, service.name))
 
     def _started(self, service: Service, port: int | None) -> Entry:
         files = self.state.files(service.name)
@@ -131,8 +136,9 @@ class Operator:
                 hint=f"put {self.state.secret_file(f'{service.name}.{SUPERUSER}')} back, or delete that data",
             )
         passwords = {role: self.state.secret(f"{service.name}.{role}") for role in secret_names}
-        cluster.create(passwords[SUPERUSER])
-        process = cluster.start(port, self.state.files(service.name))
+        files = self.state.files(service.name)
+        cluster.create(passwords[SUPERUSER], files.marks)
+        process = cluster.start(port, files)
         if service.subject == "prefect":
             roles.prepare_prefect(port, passwords)
         else:

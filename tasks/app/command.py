@@ -27,6 +27,7 @@ def manage(
     variables: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     line: Callable[[str], None] | None = None,
+    begun: Callable[[str], None] | None = None,
     hint: str = "",
 ) -> str:
     """Run a management command; what it prints is returned.
@@ -38,6 +39,7 @@ def manage(
         variables: More environment variables.
         timeout_s: In seconds; none: the environment's limit for short commands.
         line: Is called with each line as it is printed.
+        begun: Is called with a line that has begun and not ended.
         hint: What to do when it fails.
 
     Raises:
@@ -52,6 +54,7 @@ def manage(
         variables=variables,
         timeout_s=timeout_s,
         line=line,
+        begun=begun,
         hint=hint,
     )
 
@@ -64,6 +67,7 @@ def program(
     variables: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     line: Callable[[str], None] | None = None,
+    begun: Callable[[str], None] | None = None,
     hint: str = "",
 ) -> str:
     """Run a configured command (install, reload) in a checkout; `{python}` and `{directory}` are filled in.
@@ -79,6 +83,7 @@ def program(
         variables={**variables_of(environment), **(variables or {})},
         timeout_s=timeout_s or environment.app.start_timeout_s,
         line=line,
+        begun=begun,
         hint=hint,
     )
 

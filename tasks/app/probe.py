@@ -318,7 +318,9 @@ def constraint_facts(op, leaf, connection):
     if constraint is None:
         return None
     model = leaf.new if leaf.new is not None else leaf.old
-    sql = constraint.constraint_sql(model, connection.schema_editor(collect_sql=True))
+    editor = connection.schema_editor(collect_sql=True)
+    editor.deferred_sql = []  # where a unique constraint with a condition goes: it is an index of its own
+    sql = constraint.constraint_sql(model, editor) or "; ".join(map(str, editor.deferred_sql))
     return {
         "name": constraint.name,
         "kind": type(constraint).__name__,
@@ -327,7 +329,7 @@ def constraint_facts(op, leaf, connection):
         "unique": type(constraint).__name__ == "UniqueConstraint",
         "deferrable": getattr(constraint, "deferrable", None) is not None,
         "not_valid": type(op).__name__ == "AddConstraintNotValid",
-        "sql": str(sql) if sql else None,
+        "sql": str(sql) or None,
     }
 
 

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tasks.release.environment import Environment
 from tasks.release.errors import CommandError
 
 NOT_STARTED = 127  # the shell's code for a program that is not there
+CHUNK_BYTES = 65536
 OUTPUT_LIMIT = 1_000_000  # characters kept of what a program prints; the end is what explains a failure
 # Variables of this process that are no business of the application: they would change its Python, or tell it secrets.
 NOT_PASSED_ON = (
@@ -36,6 +39,7 @@ def run(
     variables: Mapping[str, str],
     timeout_s: float,
     line: Callable[[str], None] | None = None,
+    begun: Callable[[str], None] | None = None,
     errors_apart: bool = False,
     hint: str = "",
 ) -> str:
@@ -48,6 +52,7 @@ def run(
         variables: Its environment variables, beside those it inherits.
         timeout_s: After so many seconds it is killed, with all its children.
         line: Is called with each line as it is printed.
+        begun: Is called with a line that has begun and not ended, such as "Applying 0002...".
         errors_apart: Keep standard error out of what is returned; it is still told when the program fails.
         hint: What to do when it fails.
 
@@ -73,7 +78,7 @@ def run(
         except OSError as error:
             message = f"{arguments[0]}: {error.strerror} (in {directory})"
             raise CommandError(arguments[0], NOT_STARTED, message, hint=hint) from None
-        output, code = _to_the_end(process, environment, timeout_s, line)
+        output, code = _to_the_end(process, timeout_s, _Output(environment, line, begun))
         if code != 0:
             errors.seek(0)
             output += environment.redacted(errors.read(OUTPUT_LIMIT).decode("utf-8", "replace"))
@@ -81,9 +86,45 @@ def run(
     return output
 
 
-def _to_the_end(
-    process: subprocess.Popen[bytes], environment: Environment, timeout_s: float, line: Callable[[str], None] | None
-) -> tuple[str, int | None]:
+class _Output:
+    """What a program prints: told as it comes, kept up to a limit, and without secrets."""
+
+    def __init__(
+        self, environment: Environment, line: Callable[[str], None] | None, begun: Callable[[str], None] | None
+    ) -> None:
+        self.environment = environment
+        self.line = line
+        self.begun = begun
+        self.kept: deque[str] = deque()
+        self.size = 0
+
+    def read(self, stream: IO[bytes]) -> None:
+        """Read a pipe to its end."""
+        rest = b""
+        while chunk := os.read(stream.fileno(), CHUNK_BYTES):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for raw in whole:
+                self._take(raw)
+            if rest and self.begun:
+                self.begun(rest.decode("utf-8", "replace"))
+        if rest:
+            self._take(rest)
+
+    def text(self) -> str:
+        """Everything that was kept."""
+        return "\n".join(self.kept)
+
+    def _take(self, raw: bytes) -> None:
+        text = self.environment.redacted(raw.decode("utf-8", "replace").rstrip("\r"))
+        self.kept.append(text)
+        self.size += len(text)
+        while self.size > OUTPUT_LIMIT and len(self.kept) > 1:
+            self.size -= len(self.kept.popleft())
+        if self.line:
+            self.line(text)
+
+
+def _to_the_end(process: subprocess.Popen[bytes], timeout_s: float, output: _Output) -> tuple[str, int | None]:
     """What the process prints, and its exit code; None when the time ran out."""
     ran_out = threading.Event()
 
@@ -96,27 +137,14 @@ def _to_the_end(
     try:
         with process:
             try:
-                output = _read(process.stdout or (), environment, line)
+                if process.stdout:
+                    output.read(process.stdout)
             except BaseException:
                 _kill(process)
                 raise
     finally:
         timer.cancel()
-    return output, None if ran_out.is_set() else process.returncode
-
-
-def _read(lines: Iterable[bytes], environment: Environment, line: Callable[[str], None] | None) -> str:
-    kept: list[str] = []
-    size = 0
-    for raw in lines:
-        text = environment.redacted(raw.decode("utf-8", "replace"))
-        kept.append(text)
-        size += len(text)
-        while size > OUTPUT_LIMIT and len(kept) > 1:
-            size -= len(kept.pop(0))
-        if line:
-            line(text.rstrip())
-    return "".join(kept)
+    return output.text(), None if ran_out.is_set() else process.returncode
 
 
 def _leading_variables(command: Sequence[str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ with recursive own as (
 """
 
 _TABLES = """
-select c.oid, n.nspname, c.relname, pg_total_relation_size(c.oid),
+select c.oid, n.nspname, c.relname, coalesce(pg_total_relation_size(c.oid), 0),
   coalesce((select array_agg(array[a.attname::text, (a.atttypid not in (select oid from unhashable))::text]
       order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '{}'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -23,6 +24,7 @@ from tasks.database.connection import connect
 from tasks.database.identity import identify
 from tasks.release.backup import Backup, BackupObject, Manifest, SequenceState, TableContent
 from tasks.release.environment import Environment
+from tasks.release.errors import StoreError
 from tasks.store.bucket import Bucket, explained
 from tasks.store.upload import abort_unfinished
 
@@ -77,7 +79,13 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
             dumper.stop()
             fingerprinter.stop()
 
-        objects, contents = _run(dumper, dumps, fingerprinter, stop)
+        try:
+            objects, contents = _run(dumper, dumps, fingerprinter, stop)
+        except BaseException:
+            # Dumps that were done before another failed; if this fails too, the next attempt does it.
+            with suppress(StoreError):
+                clear(bucket, place, report)
+            raise
         after = sequences_of(snapshot.connection)
     manifest = Manifest(
         id=backup_id,
@@ -156,7 +164,7 @@ def client_for(environment: Environment, source_version: int) -> Client:
 
 
 def clear(bucket: Bucket, place: str, report: Report) -> None:
-    """Remove what an attempt that died has left below a backup's prefix; it has no manifest.
+    """Remove what an attempt that failed has left below a backup's prefix; it has no manifest.
 
     Raises:
         StoreError: The bucket refuses or is lost.
@@ -164,10 +172,10 @@ def clear(bucket: Bucket, place: str, report: Report) -> None:
     aborted = abort_unfinished(bucket, place)
     leftovers = list(bucket.keys(place))
     for key in leftovers:
-        with explained(f"cannot remove {key}, which a backup that died has left", key):
+        with explained(f"cannot remove {key}, which a backup that failed has left", key):
             bucket.client.delete_object(Bucket=bucket.name, Key=key)
     if aborted or leftovers:
-        report(f"removed what a backup that died has left: {len(leftovers)} objects, {aborted} unfinished uploads")
+        report(f"removed what a backup that failed has left: {len(leftovers)} objects, {aborted} unfinished uploads")
 
 
 def _run(

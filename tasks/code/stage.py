@@ -49,7 +49,7 @@ def reload_service(order: Order) -> Reloaded | Preview:
     log = get_run_logger().info
     environment = load(order.environment)
     if order.dry_run:
-        command = environment.app.reload[0] if environment.app.reload else "nothing: no command is configured"
+        command = " ".join(environment.app.reload) or "nothing: no command is configured"
         return Preview(stage="reloaded", would=f"run {command}")
     return Ledger(Bucket(environment.storage), environment.name).carry_out(
         order.release_id, "reloaded", lambda _: reload(environment, log), log

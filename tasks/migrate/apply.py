@@ -23,7 +23,7 @@ from tasks.release.errors import CommandError, MigrationError, RefusedError, Run
 from tasks.release.plan import Applied, AppliedMigration, Migration, Plan
 from tasks.release.release import Release
 
-APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.(.*)$")
+APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.")
 # What PostgreSQL says when a lock was not had in time, two transactions met in a deadlock, or the connection was lost:
 # nothing of an atomic migration is left behind, and the next try may succeed.
 PASSING = re.compile(
@@ -33,7 +33,7 @@ PASSING = re.compile(
 )
 
 Progress = Callable[[int, int, str], None]
-"""Is called with how many migrations are done, how many there are, and the one that is next (or the last one done)."""
+"""Is called with how many migrations are done, how many there are, and what happens now."""
 
 
 def apply(environment: Environment, release: Release, progress: Progress, report: Callable[[str], None]) -> Applied:
@@ -124,21 +124,7 @@ def _migrate(
     """Run `migrate`; seconds per migration."""
     if not pending:
         return {}
-    timings: dict[str, float] = {}
-    labels = [migration.label for migration in pending]
-    progress(0, len(labels), labels[0])
-    last = time.monotonic()
-
-    def line(text: str) -> None:
-        nonlocal last
-        found = APPLYING.match(text)
-        if not found or found[1] not in labels or "OK" not in found[2]:
-            return
-        now = time.monotonic()
-        timings[found[1]] = now - last
-        last = now
-        progress(len(timings), len(labels), found[1])
-
+    clock = _Clock([migration.label for migration in pending], progress)
     try:
         manage(
             environment,
@@ -146,11 +132,39 @@ def _migrate(
             ["migrate", "--no-input", "--no-color", f"--database={environment.app.database_alias}"],
             variables=variables,
             timeout_s=environment.migrate.timeout_s,
-            line=line,
+            line=clock.line,
+            begun=clock.begun,
         )
     except CommandError as error:
         raise _explained(environment, checkout, pending, error) from None
-    return timings
+    return clock.seconds
+
+
+class _Clock:
+    """Times each migration by the lines of `migrate`: "Applying x..." begins it, "Applying x... OK" ends it."""
+
+    def __init__(self, labels: list[str], progress: Progress) -> None:
+        self.labels = labels
+        self.progress = progress
+        self.began: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+
+    def begun(self, text: str) -> None:
+        label = self._label(text)
+        if label and label not in self.began:
+            self.began[label] = time.monotonic()
+            self.progress(len(self.seconds), len(self.labels), f"{label} is being applied")
+
+    def line(self, text: str) -> None:
+        label = self._label(text)
+        if label and "OK" in text:
+            now = time.monotonic()
+            self.seconds[label] = now - self.began.get(label, now)
+            self.progress(len(self.seconds), len(self.labels), f"{label} is applied")
+
+    def _label(self, text: str) -> str | None:
+        found = APPLYING.match(text)
+        return found[1] if found and found[1] in self.labels else None
 
 
 def _explained(

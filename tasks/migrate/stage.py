@@ -38,17 +38,18 @@ def apply_migrations(order: Order) -> Applied | Preview:
 
     def work(release: Release) -> Applied:
         bar = create_progress_artifact(
-            progress=0.0,
+            progress=0.0 if release.plan and release.plan.pending else 100.0,
             key=f"migrate-{environment.name}",
             description=f"migrations of {order.ref} on {environment.name}",
         )
 
-        def progress(done: int, of: int, label: str) -> None:
-            log(f"{label}: {done} of {of} migrations" if done else f"0 of {of} migrations, the first is {label}")
-            update_progress_artifact(bar, progress=100.0 * done / of)  # type: ignore[arg-type]
+        def progress(done: int, of: int, what: str) -> None:
+            log(f"{what} ({done} of {of} done)")
+            try:
+                update_progress_artifact(bar, progress=100.0 * done / of)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - a bar that cannot be drawn must not end a migration
+                log(f"the progress artifact could not be updated: {error}")
 
-        applied = apply(environment, release, progress, log)
-        update_progress_artifact(bar, progress=100.0)  # type: ignore[arg-type]
-        return applied
+        return apply(environment, release, progress, log)
 
     return Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "applied", work, log)

@@ -60,12 +60,14 @@ def open_release(
             ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
             report(f"release {newest.id} was left running by a run that died; it is closed as failed")
     at = now()
+    previous = git.head()
     release = Release(
         id=new_id(ref, commit, at),
         environment=environment.name,
         ref=ref,
         commit=commit,
-        previous_commit=git.head(),
+        previous_commit=previous,
+        commits=tuple(git.subjects(previous, commit)),
         created_at=at,
         requested_by=requested_by,
     ).noted(f"opened by {requested_by}", at)

@@ -22,17 +22,12 @@ STAGES: dict[StageName, tuple[str, str]] = {
 SQL_LIMIT = 60  # statements shown per migration; the record has all of them
 
 
-def release_report(release: Release, commits: Sequence[str] = ()) -> str:
-    """The report of a release, whatever became of it.
-
-    Args:
-        release: Its record.
-        commits: Hash and subject of the commits that it brings.
-    """
+def release_report(release: Release) -> str:
+    """The report of a release, whatever became of it."""
     parts = [
         _headline(release),
         _timings(release),
-        _changes(release.plan, commits),
+        _changes(release.plan, release.commits),
         _backup(release.backup, release.verification),
         _migrations(release.plan, release.applied),
         _smoke(release.smoke),
@@ -45,7 +40,7 @@ def release_report(release: Release, commits: Sequence[str] = ()) -> str:
 def preview_report(order: Order, previews: Sequence[Preview], plan: Plan | None) -> str:
     """The report of a dry run: what each stage would do."""
     rows = [
-        (*STAGES[preview.stage], preview.would, "<br>".join(_cell(finding) for finding in preview.findings) or "none")
+        (*STAGES[preview.stage], preview.would, "; ".join(_cell(finding) for finding in preview.findings) or "none")
         for preview in previews
     ]
     parts = [
@@ -108,13 +103,13 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
         rows.append(
             (
                 f"`{migration.label}`",
-                "<br>".join(_cell(operation["describe"]) for operation in migration.operations) or "nothing",
+                _seconds(took) if took is not None else "",
                 "yes" if migration.atomic else "no",
                 "yes" if migration.reversible else f"no: {_cell(migration.irreversible_because or '')}",
-                _seconds(took) if took is not None else "",
+                "; ".join(_cell(operation["describe"]) for operation in migration.operations) or "nothing",
             )
         )
-    table = _table(("Migration", "Does", "In one transaction", "Reversible", "Time"), rows)
+    table = _table(("Migration", "Time", "Atomic", "Reversible", "Does"), rows)
     limits = ""
     if applied:
         limits = (
@@ -135,7 +130,7 @@ def _sql(migration: Migration) -> str:
     sql = "\n\n".join(blocks)
     # A longer fence than any run of backquotes inside, so that SQL cannot end it.
     fence = "```" if "```" not in sql else "``````"
-    return f"<details><summary>SQL of {migration.label}</summary>\n\n{fence}sql\n{sql}\n{fence}\n\n</details>"
+    return f"### SQL of {migration.label}\n\n{fence}sql\n{sql}\n{fence}"
 
 
 def _backup(backup: Backup | None, verification: Verification | None) -> str:
@@ -149,9 +144,8 @@ def _backup(backup: Backup | None, verification: Verification | None) -> str:
     ]
     if verification:
         lines.append(
-            f"- **proved** ({verification.level}): {verification.proves}"
-            f" Read back in {_seconds(verification.read_s)}"
-            + (f", restored in {_seconds(verification.restore_s)}." if verification.level == "restored" else ".")
+            f"- **proved** ({verification.level}): {verification.proves}; read back in {_seconds(verification.read_s)}"
+            + (f", restored in {_seconds(verification.restore_s)}" if verification.level == "restored" else "")
         )
     lines += [f"- ⚠ {_cell(finding)}" for finding in backup.findings]
     return "## Backup\n\n" + "\n".join(lines)
@@ -180,8 +174,7 @@ def _next_step(release: Release) -> str:
 
 def _timeline(release: Release) -> str:
     rows = [(f"{entry.at:%H:%M:%S}", _cell(entry.what)) for entry in release.timeline]
-    table = _table(("UTC", "What happened"), rows)
-    return f"<details><summary>Timeline</summary>\n\n{table}\n\n</details>"
+    return "## Timeline\n\n" + _table(("UTC", "What happened"), rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

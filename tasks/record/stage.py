@@ -19,7 +19,7 @@ from tasks.release.environment import Environment, load
 from tasks.release.errors import RETRY_DELAYS_S, RunbookError, may_retry
 from tasks.release.order import Order, Preview
 from tasks.release.plan import Plan
-from tasks.release.release import Release, Status
+from tasks.release.release import Status
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
 
@@ -83,16 +83,12 @@ def _close(environment: Environment, order: Order, status: Status, what: str) ->
         if release.status != "finished":
             release = ledger.update(order.release_id, lambda record: record.closed(status, what, now()))
         create_markdown_artifact(
-            release_report(release, _commits(environment, release)),
+            release_report(release),
             key=f"release-{environment.name}",
             description=f"{order.ref} to {environment.name}: {release.status}",
         )
     except RunbookError as error:
         log.error("the end of release %s could not be written down: %s", order.release_id, error)
-
-
-def _commits(environment: Environment, release: Release) -> list[str]:
-    return Git(environment).subjects(release.previous_commit, release.commit)
 
 
 def _requester() -> str:

@@ -31,7 +31,8 @@ DIRECTORY_VARIABLE = "RUNBOOK_ENVIRONMENTS"
 def _below_the_file(value: object, info: ValidationInfo) -> object:
     """Paths in an environment file are relative to that file."""
     if isinstance(value, str):
-        return (info.context or {}).get("directory", Path()) / Path(value).expanduser()
+        directory: Path = (info.context or {}).get("directory", Path())
+        return Path(os.path.normpath(directory / Path(value).expanduser()))
     return value
 
 
@@ -139,7 +140,9 @@ class Endpoint(Section):
     status: int = Field(200, ge=100, le=599)
     within_s: float = Field(2, gt=0)
     json_has: list[str] = Field([], description="keys that the JSON object must have; a dot goes one level down")
-    json_equals: dict[str, str | int | float | bool] = Field({}, description="keys and the values they must have; {commit} is the one deployed")
+    json_equals: dict[str, str | int | float | bool] = Field(
+        {}, description="keys and the values they must have; {commit} is the one deployed"
+    )
 
 
 class Smoke(Section):
@@ -147,7 +150,9 @@ class Smoke(Section):
 
     base_url: str = Field(pattern="^https?://")
     endpoints: list[Endpoint] = Field(min_length=1)
-    ready_within_s: float = Field(30, gt=0, description="how long a reload may take until the first endpoint answers as it should")
+    ready_within_s: float = Field(
+        30, gt=0, description="how long a reload may take until the first endpoint answers as it should"
+    )
 
 
 class Environment(Section):

@@ -143,6 +143,8 @@ def test_operations_of_a_release(project: Make, version: str) -> None:
         migrations.RenameField("item", "size", "weight"),
         migrations.AddIndex("item", models.Index(fields=["-weight"], name="by_weight")),
         migrations.AddConstraint("item", models.UniqueConstraint(fields=["name", "weight"], name="once")),
+        migrations.AddConstraint("item", models.UniqueConstraint(
+            fields=["name"], condition=models.Q(weight__gt=3), name="once_if_heavy")),
         migrations.AddField("item", "parent", models.ForeignKey("shop.Item", models.CASCADE, null=True)),
         migrations.RemoveField("item", "note"),
         migrations.RunSQL("UPDATE shop_item SET name = ''", reverse_sql=migrations.RunSQL.noop),
@@ -164,7 +166,10 @@ def test_operations_of_a_release(project: Make, version: str) -> None:
     assert facts["AddIndex"]["index"]["columns"] == ["weight"]
     assert not facts["AddIndex"]["index"]["concurrent"]
     assert facts["AddConstraint"]["constraint"]["columns"] == ["name", "weight"]
-    parent = step["operations"][6]["fields"][0]["new"]
+    heavy = step["operations"][6]["constraint"]
+    assert (heavy["unique"], heavy["condition"]) == (True, True)
+    assert heavy["sql"].startswith('CREATE UNIQUE INDEX "once_if_heavy"')
+    parent = step["operations"][7]["fields"][0]["new"]
     assert parent["references"] == {"table": "shop_item", "column": "id", "constraint": True}
     assert parent["type"] == "bigint"
     assert facts["RemoveField"]["fields"][0]["old"]["type"] == "varchar(9)"
