@@ -91,18 +91,26 @@ def _in_deployment(deployment: Mapping[str, Any]) -> Iterator[str]:
         yield from _unknown(f"{name}: work_pool", pool, _keys(WorkPoolConfig))
     yield from _entrypoint(name, deployment)
     for position, trigger in enumerate(deployment.get("triggers") or ()):
-        yield from _trigger(f"{name}: trigger {trigger.get('name', position + 1)}", trigger)
+        if isinstance(trigger, dict):
+            yield from _trigger(f"{name}: trigger {trigger.get('name', position + 1)}", trigger)
+        else:
+            yield f"{name}: trigger {position + 1} is not a mapping"
 
 
 def _entrypoint(name: str, deployment: Mapping[str, Any]) -> Iterator[str]:
+    from prefect import Flow  # noqa: PLC0415 - seconds of import
+
     module, _, function = str(deployment.get("entrypoint", "")).rpartition(".")
     if not module or ":" in function:
         yield f"{name}: entrypoint must be a module path, such as flows.staging.staging"
         return
     try:
         flow = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        yield f"{name}: entrypoint {module}.{function} cannot be loaded: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever a module raises while it is imported
+        yield f"{name}: entrypoint {module}.{function} cannot be loaded: {type(error).__name__}: {error}"
+        return
+    if not isinstance(flow, Flow):
+        yield f"{name}: entrypoint {module}.{function} is not a flow"
         return
     known = flow.parameters.properties
     for parameter in deployment.get("parameters") or {}:
@@ -165,18 +173,24 @@ def _flow_of(deployment: Mapping[str, Any]) -> str:
     return str(deployment.get("flow_name") or deployment.get("entrypoint"))
 
 
+MERGE = "tag:yaml.org,2002:merge"
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML takes the last of two equal keys; here they are an error."""
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
     seen: set[Any] = set()
+    # Before what `<<` brings is mixed in, which the mapping's own keys may override.
     for key_node, _ in node.value:
+        if key_node.tag == MERGE:
+            continue
         key = loader.construct_object(key_node, deep=deep)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark)
         seen.add(key)
+    loader.flatten_mapping(node)
     return yaml.SafeLoader.construct_mapping(loader, node, deep)
 
 

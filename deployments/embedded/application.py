@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from deployments.embedded.errors import ServiceUnavailable
-from deployments.embedded.ports import LOOPBACK
+from deployments.embedded.ports import LOOPBACK, listens
 from deployments.embedded.processes import Process, stop_daemon
 from deployments.embedded.starting import Files, start_server
 
@@ -57,7 +57,7 @@ def start(name: str, environment: str, state_dir: Path, port: int, files: Files)
         files=files,
         environment={**variables(environment), "BIND": f"{LOOPBACK}:{port}"},
         directory=directory,
-        ready=lambda _: _answers(port),
+        ready=lambda process: listens(process.pid, port) and _answers(port),
         within_s=_START_S,
     )
 

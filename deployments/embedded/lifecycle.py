@@ -174,5 +174,13 @@ def _ensure(service: Service, port: int | None, operator: Operator) -> None:
 
 def _stop(services: Iterable[Service], operator: Operator) -> None:
     stopped = list(services)
-    waits_for = {service.name: [other.name for other in stopped if service.name in other.needs] for service in stopped}
+    waits_for = {
+        # Workers go first of all: what runs in them uses every other service.
+        service.name: [
+            other.name
+            for other in stopped
+            if service.name in other.needs or (other.kind == "worker" and service.kind != "worker")
+        ]
+        for service in stopped
+    }
     raise_first(together(stopped, waits_for, operator.stop))

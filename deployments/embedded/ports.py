@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from collections.abc import Collection
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
@@ -42,3 +45,22 @@ def any_free(count: int) -> list[int]:
     finally:
         for probe in sockets:
             probe.close()
+
+
+def listens(pid: int, port: int) -> bool:
+    """Tell whether this very process listens on this port of 127.0.0.1.
+
+    An answer from the port proves nothing: a server that takes long to start can lose its port to another.
+    """
+    listening = {
+        f"socket:[{fields[9]}]"
+        for fields in (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        if fields[1] == f"0100007F:{port:04X}" and fields[3] == "0A"
+    }
+    descriptors = Path(f"/proc/{pid}/fd")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(descriptors):  # noqa: PTH208 - names suffice
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if str((descriptors / name).readlink()) in listening:
+                    return True
+    return False

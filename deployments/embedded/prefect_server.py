@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from deployments.embedded.catalogue import POOLS
-from deployments.embedded.ports import LOOPBACK
+from deployments.embedded.ports import LOOPBACK, listens
 from deployments.embedded.processes import Process, stop_daemon
 from deployments.embedded.starting import Files, start_server
 
@@ -62,7 +62,7 @@ def start_prefect(name: str, port: int, database_url: str, home: Path, files: Fi
         files=files,
         environment=environment,
         directory=home,
-        ready=lambda _: _healthy(port),
+        ready=lambda process: listens(process.pid, port) and _healthy(port),
         within_s=_START_S,
     )
     create_pools(port)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from deployments.embedded.errors import ServiceUnavailable
-from deployments.embedded.ports import LOOPBACK
+from deployments.embedded.ports import LOOPBACK, listens
 from deployments.embedded.processes import Process, stop_daemon
 from deployments.embedded.starting import Files, start_server
 
@@ -64,7 +64,7 @@ class Storage:
             files=files,
             environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.directory)},
             directory=self.directory,
-            ready=lambda _: self._ready(port, internal_ports[0]),
+            ready=lambda process: listens(process.pid, port) and self._ready(port, internal_ports[0]),
             within_s=_START_S,
         )
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from deployments.embedded.catalogue import Service
-from deployments.embedded.errors import ServiceNotStarted
 from tasks.release.errors import ServiceError
 
 
@@ -50,7 +49,7 @@ def together(
             if error is None:
                 waiting[other].discard(name)
             else:
-                errors[other] = ServiceNotStarted(other, f"it needs {name}", hint=f"mend {name} first")
+                errors[other] = ServiceError(f"{other} waits for {name}, which failed", hint=f"mend {name} first")
                 finished.put((other, errors[other]))
                 del waiting[other]
                 pending += 1

@@ -72,7 +72,7 @@ def _is_whole(environment: Environment, directory: Path, commit: str) -> bool:
 def _link_untracked(environment: Environment, directory: Path) -> None:
     for name in environment.app.untracked:
         link = directory / name
-        if not link.exists():
+        if not link.is_symlink() and not link.exists():  # a link to what is not there yet is a link too
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(environment.app.directory / name)
 

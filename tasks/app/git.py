@@ -33,7 +33,8 @@ class Git:
         """Fetch branches and tags of the remote; retryable, since it may be away for a moment."""
         remote = self.environment.app.remote
         try:
-            self._git("fetch", "--quiet", "--tags", "--prune", remote)
+            # A tag that was moved on the remote is taken as it is there; git would refuse every later fetch.
+            self._git("fetch", "--quiet", "--tags", "--force", "--prune", remote)
         except CodeError as error:
             raise CodeError(
                 f"cannot fetch from {remote}: {error.message}",
@@ -124,4 +125,5 @@ class Git:
                 errors_apart=True,
             ).strip()
         except CommandError as error:
-            raise CodeError(f"git {arguments[0]} failed in {self.directory}: {error.output}", hint=error.hint) from None
+            why = error.output or error.message  # out of time, it may have said nothing
+            raise CodeError(f"git {arguments[0]} failed in {self.directory}: {why}", hint=error.hint) from None

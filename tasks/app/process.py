@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ NOT_PASSED_ON = (
     "DJANGO_SETTINGS_MODULE",
     "PG",
     "UV_",
+    "GIT_DIR",  # and below: a worker started by a git hook must not make git work on that repository
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
 )
 
 
@@ -80,9 +84,9 @@ def run(
             raise CommandError(arguments[0], NOT_STARTED, message, hint=hint) from None
         output, code = _to_the_end(process, timeout_s, _Output(environment, line, begun))
         if code != 0:
-            errors.seek(0)
-            output += environment.redacted(errors.read(OUTPUT_LIMIT).decode("utf-8", "replace"))
-            raise CommandError(Path(arguments[0]).name, code, output, hint=hint)
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - OUTPUT_LIMIT))
+            said = environment.redacted(errors.read(OUTPUT_LIMIT).decode("utf-8", "replace"))
+            raise CommandError(Path(arguments[0]).name, code, f"{output}\n{said}", hint=hint)
     return output
 
 
@@ -98,10 +102,20 @@ class _Output:
         self.kept: deque[str] = deque()
         self.size = 0
 
-    def read(self, stream: IO[bytes]) -> None:
-        """Read a pipe to its end."""
+    def read(self, stream: IO[bytes], deadline: float) -> bool:
+        """Read a pipe to its end; False when the deadline came first.
+
+        A daemon that the program left behind holds the pipe open, whether or not it can be killed.
+        """
         rest = b""
-        while chunk := os.read(stream.fileno(), CHUNK_BYTES):
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        ended = False
+        while (left_s := deadline - time.monotonic()) > 0 and poll.poll(left_s * 1000):
+            chunk = os.read(stream.fileno(), CHUNK_BYTES)
+            if not chunk:
+                ended = True
+                break
             *whole, rest = (rest + chunk).split(b"\n")
             for raw in whole:
                 self._take(raw)
@@ -109,6 +123,7 @@ class _Output:
                 self.begun(rest.decode("utf-8", "replace"))
         if rest:
             self._take(rest)
+        return ended
 
     def text(self) -> str:
         """Everything that was kept."""
@@ -126,25 +141,21 @@ class _Output:
 
 def _to_the_end(process: subprocess.Popen[bytes], timeout_s: float, output: _Output) -> tuple[str, int | None]:
     """What the process prints, and its exit code; None when the time ran out."""
-    ran_out = threading.Event()
-
-    def end() -> None:
-        ran_out.set()
-        _kill(process)
-
-    timer = threading.Timer(timeout_s, end)
-    timer.start()
-    try:
-        with process:
-            try:
-                if process.stdout:
-                    output.read(process.stdout)
-            except BaseException:
-                _kill(process)
-                raise
-    finally:
-        timer.cancel()
-    return output.text(), None if ran_out.is_set() else process.returncode
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    deadline = time.monotonic() + timeout_s
+    with process:
+        try:
+            ended = output.read(process.stdout, deadline)
+            if ended:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:  # it closed its output and goes on
+            ended = False
+        except BaseException:
+            _kill(process)
+            raise
+        if not ended:
+            _kill(process)
+    return output.text(), process.returncode if ended else None
 
 
 def _leading_variables(command: Sequence[str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ def restore(environment: Environment, bucket: Bucket, manifest: Manifest, dbname
     server = server_of(environment)
     version, rights = _ask(server, dbname)
     client = find_client(environment.backup.client, manifest.source.server_version, version)
-    if client.major < int(manifest.client_version.split(".")[0]):
+    if client.major < Client(client.directory, manifest.client_version).major:
         raise BackupError(
             f"pg_restore {client.version} cannot read a dump of pg_dump {manifest.client_version}",
             hint=f"install the client programs of PostgreSQL {manifest.client_version}, or name them in backup.client",

@@ -13,9 +13,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tasks.backup.progress import Report
 from tasks.database.connection import connect, explained, name_of
 from tasks.release.backup import Manifest
 from tasks.release.environment import Database, Environment
+from tasks.release.errors import DatabaseError
 
 PREFIX = "rb_scratch_"
 LONGEST_NAME = 63  # bytes, of PostgreSQL
@@ -37,8 +39,11 @@ def scratch_name(backup_id: str) -> str:
 
 
 @contextmanager
-def scratch(environment: Environment, manifest: Manifest) -> Iterator[str]:
+def scratch(environment: Environment, manifest: Manifest, report: Report) -> Iterator[str]:
     """A scratch database for a backup, empty; a leftover of the same backup is dropped first.
+
+    When it cannot be dropped at the end, that is reported and changes nothing about what was found out in it:
+    `drop_leftover_scratch` finds it later.
 
     Raises:
         DatabaseError: The server cannot be reached or refuses.
@@ -50,7 +55,10 @@ def scratch(environment: Environment, manifest: Manifest) -> Iterator[str]:
         create_database(environment, manifest, name, json.dumps(mark | {"environment": environment.name}))
         yield name
     finally:
-        drop_database(environment, name)
+        try:
+            drop_database(environment, name)
+        except DatabaseError as error:
+            report(f"the scratch database {name} is left behind: {error.message}")
 
 
 def create_database(environment: Environment, manifest: Manifest, dbname: str, comment: str) -> None:
@@ -103,7 +111,10 @@ def drop_database(environment: Environment, dbname: str) -> None:
         try:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
         except psycopg.Error as error:
-            raise explained(error, f"cannot drop {name_of(server, dbname)}") from None
+            refused = explained(error, f"cannot drop {name_of(server, dbname)}")
+            if error.sqlstate == "42501":
+                refused.hint = "is a superuser connected to it? end that session: only a superuser can"
+            raise refused from None
 
 
 def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def verify(environment: Environment, bucket: Bucket, backup: Backup, level: Leve
             read_back(bucket, stored, progress=_counted(volume, stored.key))
         times = _Times(read_s=time.monotonic() - began)
     elif level == "restored":
-        with scratch(environment, manifest) as dbname:
+        with scratch(environment, manifest, report) as dbname:
             restored = restore(environment, bucket, manifest, dbname, report)
             findings = compare(environment, manifest, dbname, restored, report)
         times = _Times(restored.read_s, restored.restore_s, restored.findings + findings)

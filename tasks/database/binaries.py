@@ -28,7 +28,7 @@ class Client(NamedTuple):
     @property
     def major(self) -> int:
         """Its major version."""
-        return int(self.version.split(".")[0])
+        return int(re.split(r"\D", self.version)[0])
 
     def program(self, name: str) -> str:
         """The path of one of its programs."""

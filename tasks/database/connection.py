@@ -58,6 +58,7 @@ def parameters_of(database: Database, purpose: str, *, dbname: str | None = None
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
+        "client_encoding": "UTF8",  # in a SQL_ASCII database psycopg would hand names out as bytes
     }
 
 

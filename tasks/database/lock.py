@@ -62,4 +62,6 @@ def _holder(connection: psycopg.Connection[tuple[object, ...]], key: int) -> str
     if row is None:
         return "it ended just now; run this again"
     name, since, address = row
+    if since is None:
+        return f"{name}, of another role"  # the server tells no more of it to this one
     return f"{name}, since {since:%Y-%m-%d %H:%M:%S %Z}, from {address}"

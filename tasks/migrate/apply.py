@@ -28,7 +28,8 @@ APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.")
 # nothing of an atomic migration is left behind, and the next try may succeed.
 PASSING = re.compile(
     r"due to lock timeout|deadlock detected|server closed the connection|terminating connection|"
-    r"could not connect|connection refused|the database system is (starting up|shutting down)",
+    r"could not connect|connection refused|the database system is (starting up|shutting down)|"
+    r"errors\.(LockNotAvailable|DeadlockDetected|AdminShutdown|CannotConnectNow)\b",  # a server may speak German
     re.IGNORECASE,
 )
 
@@ -72,7 +73,9 @@ def apply(environment: Environment, release: Release, progress: Progress, report
         for label in already:
             report(f"{label} is applied already")
         began = time.monotonic()
-        timings = _migrate(environment, checkout, before.pending, variables, progress)
+        # Also when nothing is left: what follows the last migration (permissions, content types) may not have happened.
+        begun = bool(before.pending or already)
+        timings = _migrate(environment, checkout, before.pending, variables, progress) if begun else {}
         seconds = time.monotonic() - began
         after = plan(environment, checkout)
         if after.pending:
@@ -122,8 +125,6 @@ def _migrate(
     progress: Progress,
 ) -> dict[str, float]:
     """Run `migrate`; seconds per migration."""
-    if not pending:
-        return {}
     clock = _Clock([migration.label for migration in pending], progress)
     try:
         manage(
@@ -177,7 +178,7 @@ def _explained(
     except RunbookError as second:
         # Where the world cannot be looked at, the next attempt looks; it may follow only if none can be half applied.
         return MigrationError(
-            f"`migrate` failed:\n{error.output[-3000:]}\nand what stands applied could not be found out: {second}",
+            f"`migrate` failed:\n{_last_words(error.output)}\nand what stands applied could not be found out: {second}",
             hint="run the release again: it looks at the database before it goes on",
             retryable=passing and all(migration.atomic for migration in pending),
         )
@@ -192,7 +193,7 @@ def _explained(
     elif passing:
         hint = "a lock was not had in time, or the connection was lost; run the release again at a quieter moment"
     return MigrationError(
-        f"`migrate` failed{f' at {failed.label}' if failed else ''} ({stands}):\n{error.output[-3000:]}",
+        f"`migrate` failed{f' at {failed.label}' if failed else ''} ({stands}):\n{_last_words(error.output)}",
         applied=applied,
         failed=failed.label if failed else None,
         hint=hint,
@@ -200,18 +201,30 @@ def _explained(
     )
 
 
+def _last_words(output: str) -> str:
+    """The exception at the end of what a program printed, without the traceback above it."""
+    lines = output.rstrip().splitlines()
+    begin = next((number for number in range(len(lines), 0, -1) if lines[number - 1].startswith(" ")), 0)
+    return "\n".join(lines[begin:] or lines[-1:])[-2000:]
+
+
 def _analyze(environment: Environment, tables: frozenset[str], report: Callable[[str], None]) -> tuple[str, ...]:
     """Refresh the planner's statistics of the migrated tables; a table that is gone is left out."""
     done = []
+    warnings: list[str] = []  # a role that may not analyze a table is told so, and the statement succeeds
     with connect(environment.database, "analyze", statement_timeout_s=600, autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary or ""))
         for table in sorted(tables):
-            if connection.execute("SELECT to_regclass(quote_ident(%s))", [table]).fetchone() == (None,):
-                continue
+            warnings.clear()
             try:
+                if connection.execute("SELECT to_regclass(quote_ident(%s))", [table]).fetchone() == (None,):
+                    continue
                 connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
             except psycopg.Error as error:
+                warnings.append(str(error))
+            if warnings:
                 # The migration stands; plans may be poor until autovacuum comes by, which a person should know.
-                report(f"ANALYZE of {table} failed: {error}")
+                report(f"ANALYZE of {table} failed: {'; '.join(warnings)}")
             else:
                 done.append(table)
     return tuple(done)

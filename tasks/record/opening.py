@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 
 from tasks.app.git import Git
-from tasks.database.connection import connect
+from tasks.database.connection import connect, explained
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError
 from tasks.release.plan import Plan
@@ -60,7 +60,7 @@ def open_release(
             ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
             report(f"release {newest.id} was left running by a run that died; it is closed as failed")
     at = now()
-    previous = git.head()
+    previous = _serving(newest) or git.head()
     release = Release(
         id=new_id(ref, commit, at),
         environment=environment.name,
@@ -88,6 +88,15 @@ def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Calla
     )
 
 
+def _serving(newest: Release | None) -> str:
+    """The commit that serves where an unfinished release died between its checkout and its requirements.
+
+    The checkout is ahead of the interpreter then: the next release has to install what differs from this one.
+    """
+    half = newest is not None and newest.status != "finished" and "code" in newest.stages and newest.code is None
+    return newest.previous_commit if newest and half else ""
+
+
 def _backup_is_good(environment: Environment, release: Release) -> bool:
     """Whether the migration may go on with this release's backup: not taken yet, fresh, or already migrated on."""
     if release.backup is None or release.plan is None:
@@ -106,4 +115,6 @@ def _is_begun(environment: Environment, plan: Plan) -> bool:
             ).fetchone()
         except psycopg.errors.UndefinedTable:
             return False
+        except psycopg.Error as error:
+            raise explained(error, "cannot look for applied migrations") from None
     return row == (True,)

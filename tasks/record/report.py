@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -40,32 +41,33 @@ def release_report(release: Release) -> str:
 def preview_report(order: Order, previews: Sequence[Preview], plan: Plan | None) -> str:
     """The report of a dry run: what each stage would do."""
     rows = [
-        (*STAGES[preview.stage], preview.would, "; ".join(_cell(finding) for finding in preview.findings) or "none")
+        (*STAGES[preview.stage], _cell(preview.would), _cell("; ".join(preview.findings)) or "none")
         for preview in previews
     ]
     parts = [
-        f"# Dry run: {order.ref} to {order.environment}\n\nOnly read, nothing changed. Commit `{order.commit[:12]}`.",
+        f"# Dry run: {_cell(order.ref)} to {order.environment}",
+        f"Only read, nothing changed. Commit `{order.commit[:12]}`.",
         _table(("", "Stage", "Would", "Findings"), rows),
         _migrations(plan, None),
-        f"**Next step:** `runbook deploy {order.environment} --ref {order.ref}`",
+        f"**Next step:** {_code(f'runbook deploy {order.environment} --ref {order.ref}')}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _headline(release: Release) -> str:
     said = {
-        "finished": f"{release.ref} is on {release.environment}",
-        "running": f"{release.ref} is on its way to {release.environment}",
-        "failed": f"{release.ref} did not get through to {release.environment}",
+        "finished": f"is on {release.environment}",
+        "running": f"is on its way to {release.environment}",
+        "failed": f"did not get through to {release.environment}",
     }[release.status]
     ended = release.timeline[-1].at if release.timeline else release.created_at
     facts = [
         f"release `{release.id}`",
         f"commit `{release.commit[:12]}`, before it `{release.previous_commit[:12]}`",
-        f"asked for by {release.requested_by}",
+        f"asked for by {_cell(release.requested_by)}",
         f"{_moment(release.created_at)}, {_seconds((ended - release.created_at).total_seconds())} in all",
     ]
-    return f"# {said}\n\n" + " · ".join(facts)
+    return f"# {_cell(release.ref)} {said}\n\n" + " · ".join(facts)
 
 
 def _timings(release: Release) -> str:
@@ -85,7 +87,7 @@ def _timings(release: Release) -> str:
 
 
 def _changes(plan: Plan | None, commits: Sequence[str]) -> str:
-    lines = [f"- `{commit.partition(' ')[0]}` {_cell(commit.partition(' ')[2])}" for commit in commits]
+    lines = [f"- {_code(commit.partition(' ')[0])} {_cell(commit.partition(' ')[2])}" for commit in commits]
     if plan:
         lines += [f"- ⚠ {_cell(finding)}" for finding in plan.findings]
     return "## What changed\n\n" + "\n".join(lines) if lines else ""
@@ -102,7 +104,7 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
         took = seconds.get(migration.label)
         rows.append(
             (
-                f"`{migration.label}`",
+                _code(migration.label),
                 _seconds(took) if took is not None else "",
                 "yes" if migration.atomic else "no",
                 "yes" if migration.reversible else f"no: {_cell(migration.irreversible_because or '')}",
@@ -114,7 +116,7 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
     if applied:
         limits = (
             f"\n\nEvery statement ran under lock_timeout {applied.lock_timeout_s:g} s and statement_timeout"
-            f" {applied.statement_timeout_s:g} s. Analyzed: {', '.join(applied.analyzed) or 'nothing'}."
+            f" {applied.statement_timeout_s:g} s. Analyzed: {_cell(', '.join(applied.analyzed)) or 'nothing'}."
         )
     return f"## Migrations\n\n{table}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
 
@@ -129,8 +131,8 @@ def _sql(migration: Migration) -> str:
         blocks.append(f"-- {title}\n" + ("\n".join(shown) or "-- nothing"))
     sql = "\n\n".join(blocks)
     # A longer fence than any run of backquotes inside, so that SQL cannot end it.
-    fence = "```" if "```" not in sql else "``````"
-    return f"### SQL of {migration.label}\n\n{fence}sql\n{sql}\n{fence}"
+    fence = "`" * (2 + max(map(len, re.findall("`+", sql)), default=1))
+    return f"### SQL of {_cell(migration.label)}\n\n{fence}sql\n{sql}\n{fence}"
 
 
 def _backup(backup: Backup | None, verification: Verification | None) -> str:
@@ -155,7 +157,12 @@ def _smoke(smoked: Smoked | None) -> str:
     if smoked is None:
         return ""
     rows = [
-        (f"`{answer.name}`", str(answer.status), f"{answer.seconds * 1000:.0f} ms", answer.problem or "as it should")
+        (
+            _code(answer.name),
+            str(answer.status),
+            f"{answer.seconds * 1000:.0f} ms",
+            _cell(answer.problem) or "as it should",
+        )
         for answer in smoked.answers
     ]
     table = _table(("Request", "Status", "Time", "Answer"), rows)
@@ -164,10 +171,11 @@ def _smoke(smoked: Smoked | None) -> str:
 
 def _next_step(release: Release) -> str:
     deploy = f"runbook deploy {release.environment} --ref {release.ref}"
+    again = _code(f"{deploy} --release-id {release.id}")
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
-        "running": f"if its run died, `{deploy} --release-id {release.id}` goes on where it ended.",
-        "failed": f"mend what the failed stage says; then `{deploy}` goes on, finished stages are not repeated.",
+        "running": f"if its run died, {again} goes on where it ended.",
+        "failed": f"mend what the failed stage says; then {_code(deploy)} goes on, finished stages are not repeated.",
     }[release.status]
     return f"**Next step:** {step}"
 
@@ -184,8 +192,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that stays within one cell: no line ends, no bars, no tags."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """A text that stays within one cell: no line ends, no bars, no tags, nothing that a terminal would obey."""
+    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    # Entities, since a bar behind a backslash ends the cell in one Markdown and not in another.
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
+
+
+def _code(text: str) -> str:
+    """A text as code within one cell; what cannot stand there as code stands there as text."""
+    cell = _cell(text)
+    return f"`{text}`" if cell == text and "`" not in text else cell
 
 
 def _moment(at: datetime) -> str:
@@ -195,7 +211,8 @@ def _moment(at: datetime) -> str:
 def _seconds(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.1f} s" if seconds < 120 else f"{minutes} min {rest} s"
 
 
 def _count(number: int, noun: str) -> str:

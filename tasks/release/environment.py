@@ -25,6 +25,7 @@ from pydantic import (
 from tasks.release.errors import ConfigurationError
 from tasks.release.secrets import Secret
 
+SHORT = 3  # characters; a line of a secret that is no longer, such as a brace, gives nothing away
 DIRECTORY_VARIABLE = "RUNBOOK_ENVIRONMENTS"
 
 
@@ -42,7 +43,7 @@ FilePath = Annotated[Path, BeforeValidator(_below_the_file)]
 class Section(BaseModel):
     """A table of the environment file: an unknown key is an error, a value never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class App(Section):
@@ -91,7 +92,7 @@ class Database(Section):
 class Storage(Section):
     """The bucket that holds backups and release records."""
 
-    endpoint: str | None = Field(None, description="none for AWS itself")
+    endpoint: str | None = Field(None, pattern="^https?://", description="none for AWS itself")
     region: str = "us-east-1"
     bucket: str
     prefix: str = Field("", pattern=r"^([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*$")
@@ -120,8 +121,8 @@ class Backup(Section):
 class Migrate(Section):
     """Limits that every statement of a migration runs under."""
 
-    lock_timeout_s: float = Field(2, gt=0)
-    statement_timeout_s: float = Field(900, gt=0)
+    lock_timeout_s: float = Field(2, ge=0.001)  # PostgreSQL counts milliseconds, and takes 0 for no limit
+    statement_timeout_s: float = Field(900, ge=0.001)
     timeout_s: float = Field(4 * 3600, gt=0, description="the longest that `migrate` may take as a whole")
 
     @model_validator(mode="after")
@@ -168,9 +169,14 @@ class Environment(Section):
 
     def redacted(self, text: str) -> str:
         """A text from an external program with every secret of this environment blotted out."""
-        for secret in _secrets_in(self):
-            text = text.replace(secret, "******").replace(quote(secret, safe=""), "******")
-        return text
+        # The output comes line by line, so a secret of several lines (a key) is known by each of them; and the longest
+        # goes first, or what a shorter one is the beginning of would keep its end.
+        secrets = set(_secrets_in(self))
+        secrets |= {line for secret in secrets for line in secret.splitlines() if len(line.strip()) > SHORT}
+        forms = sorted(
+            {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}, key=len
+        )
+        return re.sub("|".join(map(re.escape, reversed(forms))), "******", text) if forms else text
 
 
 def _secrets_in(value: object) -> Iterator[str]:
@@ -205,6 +211,8 @@ def load(name: str) -> Environment:
             f"there is no environment {name!r}: {path} does not exist",
             hint=f"environments found there: {known}; {DIRECTORY_VARIABLE} names another directory",
         ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint="who may read it?") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}", hint="mend that line") from None
     return parse(content, path)

@@ -48,6 +48,8 @@ def _from_file(name: str, directory: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is not UTF-8 text") from None
 
 
 def _from_block(name: str, _directory: Path) -> str:

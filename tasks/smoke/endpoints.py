@@ -16,6 +16,7 @@ from tasks.release.release import Answer, Smoked
 
 HEAD_CHARACTERS = 600  # of a bad answer's body, for the report
 POLL_S = 0.2
+STEADY = 3  # good answers running that make it ready: with old and new processes at work, one may be luck
 TIMEOUT_FACTOR = 3  # a slow answer is waited for, so that the report can say how slow
 COMMIT = "{commit}"  # as an expected value: the full hash of what is deployed
 
@@ -40,7 +41,8 @@ def smoke(environment: Environment, commit: str) -> Smoked:
         passing = all(answer.status is None or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR for answer in bad)
         described = "\n".join(f"  {answer.name}: {answer.problem}\n    {answer.head}" for answer in bad)
         raise SmokeError(
-            f"{len(bad)} of {len(answers)} endpoints of {environment.name} do not answer as they should:\n{described}",
+            f"{len(bad)} of {len(answers)} endpoints of {environment.name} do not answer as they should:\n"
+            + environment.redacted(described),  # an error page tells more than it should
             hint="look at the application's log; the code and the migrations are already in place",
             retryable=passing,
         )
@@ -121,8 +123,15 @@ def _wait_until_ready(client: httpx.Client, endpoint: Endpoint, commit: str, wit
     told by the smoke test itself.
     """
     deadline = time.monotonic() + within_s
-    while not ask(client, endpoint, commit).ok and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    good = 0
+    while good < STEADY and time.monotonic() < deadline:
+        if good:
+            time.sleep(POLL_S / STEADY)
+        if ask(client, endpoint, commit).ok:
+            good += 1
+        else:
+            good = 0
+            time.sleep(POLL_S)
 
 
 def round_trip(environment: Environment) -> float:
@@ -142,10 +151,9 @@ def round_trip(environment: Environment) -> float:
             found = connection.execute(
                 "SELECT app, name FROM django_migrations WHERE id = %s", [row[0] if row else None]
             ).fetchone()
-        except psycopg.Error as error:
-            raise explained(error, f"cannot write and read a row on {environment.name}") from None
-        finally:
             connection.rollback()
+        except psycopg.Error as error:  # whatever was written goes with the connection
+            raise explained(error, f"cannot write and read a row on {environment.name}") from None
     if found != ("runbook", "smoke"):
         raise DatabaseError(f"a row written to {environment.name} did not come back: {found!r}")
     return time.monotonic() - began

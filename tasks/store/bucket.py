@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from tasks.release.environment import Storage
 from tasks.release.errors import ConflictError, StoreError
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 PRECONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict")
 MISSING = ("NoSuchKey", "404", "NotFound", "NoSuchVersion")
+LOST = (NoConnectionError, HTTPClientError, IncompleteReadError)  # the way to the server, not what was asked of it
 PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "502", "503", "504")
+
+
+CHECK_STORAGE = "check bucket, credentials and policy in [storage] of the environment file"
 
 
 class Stored(NamedTuple):
@@ -143,7 +148,9 @@ def explained(what: str, key: str) -> Iterator[None]:
             raise ConflictError(message, key=key, hint="somebody else wrote it; look at it before you go on") from None
         if code in MISSING:
             raise MissingObjectError(message, key=key) from None
-        hint = "" if code in PASSING else "check bucket, credentials and policy in [storage] of the environment file"
+        hint = "" if code in PASSING else CHECK_STORAGE
         raise StoreError(message, key=key, hint=hint, retryable=code in PASSING) from None
-    except BotoCoreError as error:
+    except LOST as error:
         raise StoreError(f"{what}: {error}", key=key, hint="is the S3 server up?", retryable=True) from None
+    except BotoCoreError as error:
+        raise StoreError(f"{what}: {error}", key=key, hint=CHECK_STORAGE) from None

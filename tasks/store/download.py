@@ -15,8 +15,8 @@ from tasks.release.backup import BackupObject
 from tasks.release.errors import ConflictError, StoreError, VerificationError
 from tasks.store.bucket import Bucket, MissingObjectError, explained
 
-RANGE_BYTES = 8 * 2**20
-RANGES = 4  # on their way at a time
+RANGE_BYTES = 4 * 2**20
+RANGES = 8  # on their way at a time
 TRIES = 3  # of a range whose connection broke in the middle: boto3 tries requests again, not bodies
 
 

@@ -74,8 +74,9 @@ class Ledger:
     def newest(self) -> Iterator[Release]:
         """The records of this environment, newest first."""
         prefix = self.bucket.storage.key("releases") + "/"
-        for key in sorted(self.bucket.keys(prefix), reverse=True):
-            yield self.load(key.removeprefix(prefix).removesuffix(".json"))
+        names = (key.removeprefix(prefix) for key in self.bucket.keys(prefix))
+        for name in sorted((name for name in names if name.endswith(".json")), reverse=True):
+            yield self.load(name.removesuffix(".json"))
 
     def carry_out(
         self, release_id: str, stage: StageName, work: Callable[[Release], R], report: Callable[[str], None]
@@ -113,7 +114,7 @@ class Ledger:
             report(f"{stage}: its failure could not be written down either: {second}")
 
     def _read(self, release_id: str) -> tuple[Release, str]:
-        if not re.match(ID_PATTERN, release_id):
+        if not re.fullmatch(ID_PATTERN, release_id):
             raise RefusedError(f"{release_id!r} is not a release id", hint="`runbook releases` lists them")
         key = self._key(release_id)
         stored = self.bucket.read(key)

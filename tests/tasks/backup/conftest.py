@@ -49,9 +49,9 @@ class Place:
         self.server.execute(*statements, dbname=self.dbname)
 
     def connect(self, user: str = "shop") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(self.server.dsn(self.dbname, user), autocommit=True)
+        return psycopg.connect(self.server.dsn(self.dbname, user), autocommit=True, client_encoding="utf8")
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         return list(self.bucket.keys("shop/"))
 
     def unfinished(self) -> list[str]:
@@ -61,7 +61,6 @@ class Place:
     def databases(self) -> set[str]:
         with psycopg.connect(self.server.dsn()) as connection:
             return {row[0] for row in connection.execute("select datname from pg_database")}
-
 
 
 def prepare_roles(server: Server) -> None:
@@ -129,7 +128,9 @@ def full15(postgres15: Server, s3: Any, bucket: str) -> Iterator[Place]:
 def small(place: Place) -> Place:
     """A database with one table."""
     with place.connect() as connection:
-        connection.execute("create table item as select g as id, repeat('x', g % 50) as name from generate_series(1, 500) g")
+        connection.execute(
+            "create table item as select g as id, repeat('x', g % 50) as name from generate_series(1, 500) g"
+        )
     return place
 
 

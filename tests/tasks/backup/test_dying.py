@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
 
 def no_backup(place: Place) -> None:
     assert load(place.bucket, "r1") is None
-    assert place.keys() == []
+    assert place.stored() == []
     assert place.unfinished() == []
     assert programs("pg_dump") == []
     until(lambda: sessions(place.server, "application_name like 'runbook: %'") == [])
@@ -112,7 +113,7 @@ def test_one_of_several_dumps_is_cut_in_the_middle(bulk: Place) -> None:
     def cut() -> None:
         until(lambda: sessions(bulk.server, COPYING) != [])
         [pid] = sessions(bulk.server, COPYING)
-        bulk.execute(f"select pg_terminate_backend({pid})")  # type: ignore[arg-type]
+        bulk.execute(f"select pg_terminate_backend({pid})")
 
     with meanwhile(cut), pytest.raises(BackupError) as caught:
         create(bulk.environment(table_groups=3), bulk.bucket, "r1", QUIET.append)
@@ -126,7 +127,7 @@ def test_the_snapshot_is_lost(bulk: Place) -> None:
     def lose() -> None:
         until(lambda: sessions(bulk.server, COPYING) != [])
         [pid] = sessions(bulk.server, "application_name = 'runbook: backup snapshot'")
-        bulk.execute(f"select pg_terminate_backend({pid})")  # type: ignore[arg-type]
+        bulk.execute(f"select pg_terminate_backend({pid})")
 
     with meanwhile(lose), pytest.raises(RunbookError) as caught:
         create(bulk.environment(), bulk.bucket, "r1", QUIET.append)
@@ -144,7 +145,7 @@ def test_a_fingerprint_that_fails_ends_the_dump(small: Place) -> None:
         until(lambda: sessions(small.server, fingerprinting) != [])
         until(lambda: sessions(small.server, dumping) != [])
         [pid] = sessions(small.server, fingerprinting)
-        small.execute(f"select pg_cancel_backend({pid})")  # type: ignore[arg-type]
+        small.execute(f"select pg_cancel_backend({pid})")
 
     began = time.monotonic()
     with small.connect() as holder:
@@ -180,8 +181,6 @@ def test_our_own_process_is_killed(bulk: Place, tmp_path: Path) -> None:
         "database": bulk.content["database"] | {"password": {"env": "PG"}},
         "storage": bulk.content["storage"] | {"access_key": {"env": "AK"}, "secret_key": {"env": "SK"}},
     }
-    import json
-
     process = subprocess.Popen(
         [sys.executable, str(script)],
         stdin=subprocess.PIPE,
@@ -217,4 +216,4 @@ def test_the_store_is_killed(bulk: Place, s3: Any) -> None:
     finally:
         s3.start()
     assert load(bulk.bucket, "r1") is None
-    assert bulk.keys() == []
+    assert bulk.stored() == []

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.backup.create import create
+from tasks.backup.manifest import load
 from tasks.backup.preview import look
 from tasks.backup.restore import restore
 from tasks.backup.scratch import scratch
@@ -31,7 +32,7 @@ def refused(place: Place, environment: Environment, *words: str) -> RunbookError
     for word in words:
         assert word in str(caught.value)
     assert place.server.password not in str(caught.value)
-    assert place.keys() == place.unfinished() == []
+    assert place.stored() == place.unfinished() == []
     return caught.value
 
 
@@ -81,7 +82,7 @@ def test_wrong_credentials_of_the_bucket(small: Place) -> None:
         create(environment, Bucket(environment.storage), "r1", QUIET.append)
     assert "shop/backups/r1/manifest.json" in str(caught.value)
     assert not caught.value.retryable
-    assert small.keys() == []
+    assert small.stored() == []
 
 
 def test_a_bucket_that_is_not_there(small: Place) -> None:
@@ -116,14 +117,12 @@ def test_a_newer_server_of_restores(full15: Place, small: Place) -> None:
 def test_no_room_for_the_download(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = small.environment()
     create(environment, small.bucket, "r1", QUIET.append)
-    from tasks.backup.manifest import load
-
     manifest = load(small.bucket, "r1")
     assert manifest is not None
     large = manifest.objects[0].model_copy(update={"bytes": 10**18})
     manifest = manifest.model_copy(update={"objects": (large,)})
     with (
-        scratch(environment, manifest) as dbname,
+        scratch(environment, manifest, QUIET.append) as dbname,
         pytest.raises(BackupError, match="bytes free; r1 needs 1,000,000,0"),
     ):
         restore(environment, small.bucket, manifest, dbname, QUIET.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -95,7 +96,7 @@ def test_leftovers_of_a_backup_that_died_are_replaced(small: Place) -> None:
 
     verify(environment, small.bucket, backup, "restored", QUIET.append)
     assert small.unfinished() == []
-    assert other in small.keys()
+    assert other in small.stored()
 
 
 def test_what_differs_is_named(full: Place) -> None:
@@ -105,14 +106,14 @@ def test_what_differs_is_named(full: Place) -> None:
     assert manifest is not None
     plain = next(table for table in manifest.tables if table.name == "plain")
     sequence = next(sequence for sequence in manifest.sequences if sequence.name == "counter")
-    wrong = {
-        "public.plain": {"tables": tuple({*manifest.tables} - {plain} | {plain.model_copy(update={"fingerprint": "1"})})},
+    wrong: dict[str, dict[str, Any]] = {
+        "public.plain": {
+            "tables": tuple({*manifest.tables} - {plain} | {plain.model_copy(update={"fingerprint": "1"})})
+        },
         "public.gone": {"tables": (*manifest.tables, plain.model_copy(update={"name": "gone"}))},
         "public.counter": {
             "sequences": tuple(
-                {*manifest.sequences}
-                - {sequence}
-                | {sequence.model_copy(update={"last_value": 6, "later_value": 6})}
+                {*manifest.sequences} - {sequence} | {sequence.model_copy(update={"last_value": 6, "later_value": 6})}
             )
         },
         "index public.lost is missing": {"catalogue": manifest.catalogue | {"index public.lost": ""}},
@@ -168,7 +169,7 @@ def test_rows_of_an_extension_that_are_the_users(small: Place) -> None:
 def test_settings_that_no_dump_holds_are_in_the_manifest(small: Place) -> None:
     with psycopg.connect(small.server.dsn(), autocommit=True) as connection:
         for statement in (
-            "alter database {} set search_path to public, \"$user\"",
+            'alter database {} set search_path to public, "$user"',
             "alter role shop in database {} set statement_timeout to '7s'",
             "comment on database {} is 'the shop''s'",
             "grant connect on database {} to shop",
@@ -178,7 +179,7 @@ def test_settings_that_no_dump_holds_are_in_the_manifest(small: Place) -> None:
     manifest = load(small.bucket, "r1")
     assert manifest is not None
     # Each is SQL that the server accepts as it stands.
-    small.server.execute(*[psycopg.sql.SQL(statement).format() for statement in manifest.settings])  # type: ignore[arg-type]
+    small.server.execute(*[psycopg.sql.SQL(statement).format() for statement in manifest.settings])
     told = "\n".join(manifest.settings)
     for words in ('SET search_path TO public, "$user"', "statement_timeout TO '7s'", "the shop''s", "GRANT CONNECT"):
         assert words in told

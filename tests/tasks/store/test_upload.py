@@ -68,7 +68,9 @@ SIZES = st.one_of(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(size=SIZES, seed=st.integers(0, 2**32), largest=st.integers(64, 2 * PART), per_object=st.sampled_from([1, 2, 100]))
+@given(
+    size=SIZES, seed=st.integers(0, 2**32), largest=st.integers(64, 2 * PART), per_object=st.sampled_from([1, 2, 100])
+)
 def test_any_chunks_give_the_same_bytes(store: Bucket, size: int, seed: int, largest: int, per_object: int) -> None:
     chance = random.Random(seed)
     content = chance.randbytes(min(size, 4096)) * (size // 4096 + 1)
