@@ -22,6 +22,25 @@ PIPE_BYTES = 2**20  # a larger pipe lets the dump run ahead while a part is on i
 # Variables of our own process that would lead a client elsewhere than the environment file says.
 REDIRECTING = ("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGDATABASE", "PGTARGETSESSIONATTRS", "PGCLIENTENCODING")
 
+# What libpq and the server say when the same call may succeed later.
+PASSING = (
+    "server closed the connection",
+    "terminating connection",
+    "lock timeout",
+    "Connection refused",
+    "timeout expired",
+    "could not receive data",
+    "SSL SYSCALL",
+    "is starting up",
+    "is shutting down",
+    "too many clients",
+)
+
+
+def may_pass(error: CommandError) -> bool:
+    """Whether another try may help: a lost connection, a restart, a lost race for a lock."""
+    return any(words in error.output for words in PASSING)
+
 
 class Program:
     """A client program that runs until it ends or the `with` block does.

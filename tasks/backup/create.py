@@ -150,17 +150,16 @@ def stream_dump(environment: Environment, bucket: Bucket, backup_id: str, report
 
 
 def client_for(environment: Environment, source_version: int) -> Client:
-    """The client that dumps the source and that the server of the restores understands.
+    """The client whose dumps both the source and the server of restores understand: a rollback needs the source.
 
     Raises:
-        BackupError: There is none.
-        DatabaseError: The server of the restores cannot be reached.
+        BackupError: There is none, or the server of restores is older than the source.
+        DatabaseError: The server of restores cannot be reached.
     """
-    target_version = source_version
     if server := environment.backup.scratch_server:
         with connect(server, "version", dbname=server.maintenance_database) as connection:
-            target_version = connection.info.server_version
-    return find_client(environment.backup.client, source_version, target_version)
+            find_client(environment.backup.client, source_version, connection.info.server_version)
+    return find_client(environment.backup.client, source_version, source_version)
 
 
 def clear(bucket: Bucket, place: str, report: Report) -> None:

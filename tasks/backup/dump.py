@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tasks.backup.client import Program
+from tasks.backup.client import Program, may_pass
 from tasks.backup.contents import Table
 from tasks.database.binaries import Client
 from tasks.release.backup import BackupObject
@@ -126,7 +126,7 @@ class Dumper:
                     program.confirm()
                 except CommandError as error:
                     raise BackupError(
-                        f"{key} could not be made: {error.message}", hint=_hint(error.output), retryable=_passing(error)
+                        f"{key} could not be made: {error.message}", hint=_hint(error.output), retryable=may_pass(error)
                     ) from None
 
             stored = upload(
@@ -151,12 +151,6 @@ def _pattern(table: Table) -> str:
     """A table's name as a pattern that matches it alone."""
     schema, name = (part.replace('"', '""') for part in (table.schema_name, table.name))
     return f'"{schema}"."{name}"'
-
-
-def _passing(error: CommandError) -> bool:
-    """Whether another try may help: a lost connection or a lost race for a lock."""
-    words = ("server closed the connection", "could not connect", "connection to server", "lock timeout", "terminating")
-    return any(word in error.output for word in words) and "authentication failed" not in error.output
 
 
 def _hint(output: str) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tasks.backup.client import Program
+from tasks.backup.client import Program, may_pass
 from tasks.backup.dump import EVERYTHING
 from tasks.backup.progress import Report, Volume
 from tasks.backup.scratch import server_of
@@ -52,11 +52,27 @@ class Restored(NamedTuple):
     findings: tuple[str, ...]
 
 
-def restore(environment: Environment, bucket: Bucket, manifest: Manifest, dbname: str, report: Report) -> Restored:
-    """Restore a backup into an empty database of the server of restores.
+def restore(
+    environment: Environment,
+    bucket: Bucket,
+    manifest: Manifest,
+    dbname: str,
+    report: Report,
+    *,
+    server: Database | None = None,
+) -> Restored:
+    """Restore a backup into an empty database.
 
     The dump is downloaded to an unnamed file of the temporary directory, which is gone with this process, and
     nothing of it is used before its SHA-256 was found right.
+
+    Args:
+        environment: Whose backup.
+        bucket: Where it lies.
+        manifest: What it is.
+        dbname: The database, which exists and is empty.
+        report: Told what is going on.
+        server: Where that database is; None: the server of restores.
 
     Raises:
         VerificationError: An object is missing or damaged; the database is untouched.
@@ -64,7 +80,7 @@ def restore(environment: Environment, bucket: Bucket, manifest: Manifest, dbname
         DatabaseError: The server cannot be reached or refuses.
         StoreError: The bucket refuses or is lost.
     """
-    server = server_of(environment)
+    server = server or server_of(environment)
     version, rights = _ask(server, dbname)
     client = find_client(environment.backup.client, manifest.source.server_version, version)
     if client.major < Client(client.directory, manifest.client_version).major:
@@ -157,12 +173,11 @@ class _Restore:
         try:
             program.confirm()
         except CommandError as error:
-            lost = any(words in error.output for words in ("server closed the connection", "connection to server"))
             hint = "the server has too little room for a copy of the database; name another in backup.scratch_server"
             raise BackupError(
                 f"{self.manifest.id} could not be restored into {name_of(self.server, self.dbname)}: {error.message}",
                 hint=hint if "No space left on device" in error.output else "",
-                retryable=lost,
+                retryable=may_pass(error),
             ) from None
 
 

@@ -49,25 +49,25 @@ def scratch(environment: Environment, manifest: Manifest, report: Report) -> Ite
         DatabaseError: The server cannot be reached or refuses.
     """
     name = scratch_name(manifest.id)
-    drop_database(environment, name)
+    server = server_of(environment)
+    drop_database(server, name)
     mark = {"runbook": "scratch", "backup": manifest.id, "made_at": datetime.now(UTC).isoformat()}
     try:
-        create_database(environment, manifest, name, json.dumps(mark | {"environment": environment.name}))
+        create_database(server, manifest, name, json.dumps(mark | {"environment": environment.name}))
         yield name
     finally:
         try:
-            drop_database(environment, name)
+            drop_database(server, name)
         except DatabaseError as error:
             report(f"the scratch database {name} is left behind: {error.message}")
 
 
-def create_database(environment: Environment, manifest: Manifest, dbname: str, comment: str) -> None:
+def create_database(server: Database, manifest: Manifest, dbname: str, comment: str) -> None:
     """Make an empty database with the encoding, the locale and, where it exists there, the owner of the source.
 
     Raises:
         DatabaseError: The server cannot be reached or refuses.
     """
-    server = server_of(environment)
     with _maintenance(server) as connection:
         version = connection.info.server_version
         owner = manifest.owner if _may_become(connection, manifest.owner) else server.user
@@ -100,13 +100,12 @@ def create_database(environment: Environment, manifest: Manifest, dbname: str, c
             raise explained(error, f"cannot create {name_of(server, dbname)}") from None
 
 
-def drop_database(environment: Environment, dbname: str) -> None:
+def drop_database(server: Database, dbname: str) -> None:
     """Drop a database and end whoever is in it; it need not exist.
 
     Raises:
         DatabaseError: The server cannot be reached or refuses.
     """
-    server = server_of(environment)
     with _maintenance(server) as connection:
         try:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
@@ -130,7 +129,8 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
     Raises:
         DatabaseError: The server cannot be reached or refuses.
     """
-    with _maintenance(server_of(environment)) as connection:
+    server = server_of(environment)
+    with _maintenance(server) as connection:
         try:
             rows = connection.execute(
                 "select datname, shobj_description(oid, 'pg_database') from pg_database where starts_with(datname, %s)",
@@ -143,7 +143,7 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
     for name, comment in rows:
         mark = _mark_of(comment)
         if mark.get("environment") == environment.name and datetime.fromisoformat(mark["made_at"]) <= before:
-            drop_database(environment, name)
+            drop_database(server, name)
             dropped.append(name)
     return tuple(dropped)
 

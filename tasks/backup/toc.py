@@ -69,8 +69,6 @@ def choose(contents: Iterable[str], rights: Rights) -> Choice:
 
 def _owner_of(words: str, rights: Rights) -> str | None:
     """The owner of an entry if objects can be given to it; an entry without an owner is anybody's."""
-    if rights.superuser and any(words.endswith(f" {role}") for role in rights.roles):
-        return "superuser"
     if words.endswith(" "):
         return ""
     return next((role for role in rights.may_become if words.endswith(f" {role}")), None)

@@ -106,9 +106,12 @@ def test_a_server_of_restores_that_is_older(full15: Place, small: Place) -> None
 
 
 def test_a_newer_server_of_restores(full15: Place, small: Place) -> None:
-    """Only a client of major 15 or 16 makes and restores what both understand, or one that the newer one does."""
+    """The dump is one that the source understands too, since that is where a rollback restores it."""
     environment = full15.environment(scratch_server=small.content["database"])
     backup = create(environment, full15.bucket, "r1", QUIET.append)
+    manifest = load(full15.bucket, "r1")
+    assert manifest is not None
+    assert manifest.client_version.startswith("15.")
     before = small.databases()
     assert verify(environment, full15.bucket, backup, "restored", QUIET.append).rows == backup.rows
     assert small.databases() == before

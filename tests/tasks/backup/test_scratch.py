@@ -87,7 +87,7 @@ def test_a_scratch_that_cannot_be_dropped_is_told(small: Place, manifest: Manife
 
 def test_a_leftover_of_the_same_backup_is_replaced(small: Place, manifest: Manifest) -> None:
     environment = small.environment()
-    create_database(environment, manifest, "rb_scratch_r_2026_11", "")
+    create_database(environment.database, manifest, "rb_scratch_r_2026_11", "")
     with psycopg.connect(small.server.dsn("rb_scratch_r_2026_11", "shop"), autocommit=True) as connection:
         connection.execute("create table item (left_over int)")
         with (
@@ -102,9 +102,9 @@ def test_a_sweep_finds_what_is_old_and_ours(small: Place, manifest: Manifest) ->
     name = "rb_scratch_of_mine"
     made_at = datetime.now(UTC) - timedelta(hours=3)
     mark = f'{{"runbook": "scratch", "environment": "%s", "backup": "x", "made_at": "{made_at.isoformat()}"}}'
-    create_database(environment, manifest, name, mark % "shop")
-    create_database(environment, manifest, "rb_scratch_of_another", mark % "another")
-    create_database(environment, manifest, "rb_scratch_by_hand", "keep this")
+    create_database(environment.database, manifest, name, mark % "shop")
+    create_database(environment.database, manifest, "rb_scratch_of_another", mark % "another")
+    create_database(environment.database, manifest, "rb_scratch_by_hand", "keep this")
     try:
         assert drop_leftover_scratch(environment, timedelta(hours=4)) == ()
         assert drop_leftover_scratch(environment, timedelta(hours=2)) == (name,)

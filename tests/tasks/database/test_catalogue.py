@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import LiteralString
 
 import psycopg
-import pytest
 
 from tasks.database.catalogue import catalogue_of, differences
 from tests.fix_postgres import PostgresServer
@@ -50,19 +49,20 @@ CHANGES: list[tuple[LiteralString, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "expected"), CHANGES)
-def test_a_change_is_told(postgres: PostgresServer, database: str, change: LiteralString, expected: list[str]) -> None:
+def test_every_change_is_told(postgres: PostgresServer, database: str) -> None:
     with psycopg.connect(postgres.dsn(database), autocommit=True) as connection:
         connection.execute(BEFORE)
         connection.execute("set search_path to pg_catalog")
         before = catalogue_of(connection)
-        connection.execute("set search_path to public")
-        connection.execute(change)
-        connection.execute("set search_path to pg_catalog")
-        told = differences(before, catalogue_of(connection))
-    assert len(told) == len(expected), told
-    for sentence, words in zip(told, expected, strict=True):
-        assert words in sentence
+        for change, expected in CHANGES:
+            with connection.transaction(force_rollback=True):
+                connection.execute("set local search_path to public")
+                connection.execute(change)
+                connection.execute("set local search_path to pg_catalog")
+                told = differences(before, catalogue_of(connection))
+            assert len(told) == len(expected), (change, told)
+            for sentence, words in zip(told, expected, strict=True):
+                assert words in sentence
 
 
 def test_owners_and_grants_count_or_not(postgres: PostgresServer, database: str) -> None:
