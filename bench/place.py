@@ -108,7 +108,7 @@ def servers() -> Iterator[tuple[Place, Path]]:
             stack.callback(shutil.rmtree, place.outside, ignore_errors=True)
         password = secrets.token_urlsafe(18)
         cluster = Cluster("postgres", place.clusters / "postgres", place.bin, place.account, SETTINGS)
-        cluster.create(password, durable=False)
+        cluster.create(password, {}, durable=False)
 
         postgres = Files(home / "postgres.pid", home / "postgres.log", {})
         [port] = _started(

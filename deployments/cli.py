@@ -15,7 +15,7 @@ from deployments import embedded
 from deployments.register import FILE, VERSION_VARIABLE, register
 from flows.cli import app, console
 from tasks.release.environment import DIRECTORY_VARIABLE
-from tasks.release.errors import RunbookError
+from tasks.release.errors import ConfigurationError, RunbookError
 
 STATE = Path(os.environ.get("RUNBOOK_STATE", ".runbook")).resolve()
 PRESETS = Path(__file__).parent / "environments"
@@ -54,7 +54,7 @@ def down(
     if delete:
         if names:
             raise typer.BadParameter("--delete removes the data of all services; give no names")
-        typer.confirm(f"Remove every database, backup and record below {STATE}?", abort=True)
+        typer.confirm(f"Remove every database, backup, record and checkout below {STATE}?", abort=True)
         embedded.delete(STATE, console.print)
 
 
@@ -63,7 +63,9 @@ def register_deployments() -> None:
     """Check prefect.yaml and register its deployments on the Prefect server that PREFECT_API_URL names."""
     api = os.environ.get("PREFECT_API_URL")
     if not api:
-        raise typer.BadParameter("PREFECT_API_URL is not set, and no embedded server runs")
+        raise ConfigurationError(
+            "no Prefect server is known", hint="`runbook up` starts one; PREFECT_API_URL names another"
+        )
     register(api, console.print)
 
 

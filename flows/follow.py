@@ -17,8 +17,15 @@ from tasks.release.errors import ConfigurationError, RunbookError
 POLL_S = 0.7
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 WAITS_LONG_S = 30.0  # after so long without a worker, say what is missing
-# Said by Prefect of each task and of the way a run takes to its worker; the stages speak for themselves.
-LEFT_OUT = ("Finished in state Completed", "Downloading flow code", "Worker '", "Flow run '")
+# Said by Prefect of each task, of the way a run takes to its worker, and of an error that is told at the end.
+LEFT_OUT = (
+    "Finished in state",
+    "Downloading flow code",
+    "Worker '",
+    "Flow run '",
+    "Encountered exception during execution",
+    "Engine execution exited",
+)
 PAGE = 200  # log lines that the API gives at a time
 
 
@@ -102,7 +109,9 @@ def follow(api: httpx.Client, run: Run, say: Callable[[str], None]) -> Run:
             warned = True
         time.sleep(POLL_S)
     if now.state != "COMPLETED":
-        raise RunbookError(f"flow run {now.name} is {now.state}: {now.message}", hint="the record keeps what was done")
+        message = now.message.removeprefix("Flow run encountered an exception: ")
+        hint = "" if now.state == "FAILED" else "run the same command again: it goes on where this one ended"
+        raise RunbookError(f"flow run {now.name} {now.state.lower()}: {message}", hint=hint)
     return now
 
 
@@ -134,8 +143,9 @@ def _new_lines(api: httpx.Client, run: Run, told: set[str]) -> Iterator[str]:
                 told.add(line["id"])
                 if line["message"].startswith(LEFT_OUT):
                     continue
+                message = line["message"].partition("\nTraceback (most recent call last)")[0]
                 at = datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
-                yield f"{at:%H:%M:%S} {line['message']}"
+                yield f"{at:%H:%M:%S} {message}"
         if len(lines) < PAGE:
             return
         offset += PAGE

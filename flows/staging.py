@@ -50,5 +50,5 @@ def staging(
         results = [step(order) for step in STEPS]
     if dry_run:
         publish_preview(order, [result for result in results if isinstance(result, Preview)], plan)
-        return Completed(message=f"dry run of {ref}: {len(plan.pending)} migrations would be applied")
+        return Completed(message=f"dry run of {ref}: {len(plan.pending)} pending")
     return Completed(message=f"{ref} is on {environment}: release {order.release_id}")

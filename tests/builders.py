@@ -170,6 +170,7 @@ def release(**changes: Any) -> Release:
         "ref": "v1.1",
         "commit": COMMIT,
         "previous_commit": BEFORE,
+        "checked_out": BEFORE,
         "created_at": AT,
         "requested_by": "v1.1-to-staging",
     }

@@ -5,6 +5,7 @@ pids/<name>     identity of the process last started for a service, written befo
 secrets/<name>  generated passwords and keys, readable by their owner only
 logs/<name>.log
 clusters/  s3/  prefect/   data
+apps/           the example application's repository and checkouts
 environments/   environment files with the addresses of these services
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 from deployments.embedded.processes import SERVICE_VARIABLE, STATE_VARIABLE, Process
 from deployments.embedded.starting import Files
 
-PARTS = ("clusters", "environments", "logs", "pids", "postgresql", "prefect", "s3", "secrets", "services.json")
+PARTS = ("apps", "clusters", "environments", "logs", "pids", "postgresql", "prefect", "s3", "secrets", "services.json")
 LOCK = "lock"
 
 

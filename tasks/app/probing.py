@@ -20,8 +20,8 @@ PROBE = Path(__file__).with_name("probe.py")
 TIMEOUT_S = 900  # a large application takes a minute to start; its plan a few more
 
 
-def reached(environment: Environment, checkout: Checkout, variables: Mapping[str, str] | None = None) -> Reached:
-    """The database that the application's settings really reach.
+def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, str] | None = None) -> Plan:
+    """The migrations that are pending for a checkout's code, rendered, and what is wrong with them.
 
     Args:
         environment: Whose application.
@@ -31,17 +31,7 @@ def reached(environment: Environment, checkout: Checkout, variables: Mapping[str
     Raises:
         AppError: The application cannot be asked.
     """
-    answer = _ask(environment, checkout, ["identity"], variables)
-    return Reached.model_validate(answer["identity"])
-
-
-def plan(environment: Environment, checkout: Checkout) -> Plan:
-    """The migrations that are pending for a checkout's code, rendered, and what is wrong with them.
-
-    Raises:
-        AppError: The application cannot be asked.
-    """
-    answer = _ask(environment, checkout, ["identity", "plan"])
+    answer = _ask(environment, checkout, ["identity", "plan"], variables)
     try:
         return Plan(
             django=answer["django"],
@@ -65,8 +55,9 @@ def _findings(answer: Mapping[str, Any]) -> list[str]:
         names = ", ".join(conflict["names"])
         found.append(f"{conflict['app']} has conflicting leaf nodes: {names}; `makemigrations --merge` joins them")
     for squash in answer["squashes"]:
-        missing = ", ".join(squash["missing"])
-        found.append(f"{squash['app']}.{squash['name']} replaces migrations of which {missing} are not applied")
+        if squash["state"] == "partly_applied":
+            missing = ", ".join(squash["missing"])
+            found.append(f"{squash['app']}.{squash['name']} replaces migrations of which {missing} are not applied")
     found += [
         f"the models differ from the migrations ({change}); `makemigrations` was forgotten"
         for change in answer["unmigrated"] or ()
@@ -82,7 +73,7 @@ def _findings(answer: Mapping[str, Any]) -> list[str]:
 
 
 def _ask(
-    environment: Environment, checkout: Checkout, what: list[str], variables: Mapping[str, str] | None = None
+    environment: Environment, checkout: Checkout, what: list[str], variables: Mapping[str, str] | None
 ) -> dict[str, Any]:
     request = json.dumps({"database": environment.app.database_alias, "what": what})
     with tempfile.TemporaryDirectory(prefix="runbook-probe-") as scratch:

@@ -30,7 +30,11 @@ def deploy(environment: Environment, release: Release, report: Callable[[str], N
     git.check_deployable(release.commit)
     git.checkout(release.commit)
     report(f"{environment.app.directory} is at {release.commit[:12]}, from {release.previous_commit[:12]}")
-    install = git.differing(release.previous_commit, release.commit, environment.app.requirements)
+    # The interpreter has the requirements of one of the two: of what serves, or of a release that failed since.
+    install = any(
+        git.differing(before, release.commit, environment.app.requirements)
+        for before in (release.previous_commit, release.checked_out)
+    )
     if install:
         program(
             environment,

@@ -13,7 +13,7 @@ from psycopg import sql
 from tasks.app.candidate import serving
 from tasks.app.command import Checkout, manage
 from tasks.app.guard import check_identity
-from tasks.app.probing import plan, reached
+from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
@@ -64,10 +64,9 @@ def apply(environment: Environment, release: Release, progress: Progress, report
     variables = limits(environment, name)
     with advisory_lock(environment.database, "migrate", release.id):
         wait_until_gone(environment.database, name, environment.migrate.timeout_s, report)
-        session = reached(environment, checkout, variables)
-        check_identity(environment, session, release.backup.source)
-        check_limits(environment, session)
-        before = plan(environment, checkout)
+        before = plan(environment, checkout, variables)
+        check_identity(environment, before.database, release.backup.source)
+        check_limits(environment, before.database)
         already = _already(release.plan, before)
         _refuse_stale_backup(environment, release, begun=bool(already))
         for label in already:

@@ -60,13 +60,15 @@ def open_release(
             ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
             report(f"release {newest.id} was left running by a run that died; it is closed as failed")
     at = now()
-    previous = _serving(newest) or git.head()
+    head = git.head()
+    previous = _serving(newest, head)
     release = Release(
         id=new_id(ref, commit, at),
         environment=environment.name,
         ref=ref,
         commit=commit,
         previous_commit=previous,
+        checked_out=head,
         commits=tuple(git.subjects(previous, commit)),
         created_at=at,
         requested_by=requested_by,
@@ -88,13 +90,11 @@ def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Calla
     )
 
 
-def _serving(newest: Release | None) -> str:
-    """The commit that serves where an unfinished release died between its checkout and its requirements.
-
-    The checkout is ahead of the interpreter then: the next release has to install what differs from this one.
-    """
-    half = newest is not None and newest.status != "finished" and "code" in newest.stages and newest.code is None
-    return newest.previous_commit if newest and half else ""
+def _serving(newest: Release | None, head: str) -> str:
+    """The commit that serves: not the one that is checked out, where a release failed before its reload."""
+    if newest and newest.commit == head and newest.reloaded is None:
+        return newest.previous_commit
+    return head
 
 
 def _backup_is_good(environment: Environment, release: Release) -> bool:

@@ -90,6 +90,7 @@ class Release(Record):
     ref: str
     commit: str
     previous_commit: str  # what served when the release was opened
+    checked_out: str  # what lay in the directory then: another commit after a release that failed before its reload
     commits: tuple[str, ...] = ()  # hash and subject of what this brings, newest first
     created_at: datetime
     requested_by: str

@@ -28,6 +28,7 @@ class Ledger:
     def __init__(self, bucket: Bucket, environment: str) -> None:
         self.bucket = bucket
         self.environment = environment
+        self._listed = f"`runbook releases {environment}` lists them"
 
     def create(self, release: Release) -> Release:
         """Write a new record.
@@ -115,13 +116,11 @@ class Ledger:
 
     def _read(self, release_id: str) -> tuple[Release, str]:
         if not re.fullmatch(ID_PATTERN, release_id):
-            raise RefusedError(f"{release_id!r} is not a release id", hint="`runbook releases` lists them")
+            raise RefusedError(f"{release_id!r} is not a release id", hint=self._listed)
         key = self._key(release_id)
         stored = self.bucket.read(key)
         if stored is None:
-            raise RefusedError(
-                f"there is no release {release_id} in {self.environment}", hint="`runbook releases` lists them"
-            )
+            raise RefusedError(f"there is no release {release_id} in {self.environment}", hint=self._listed)
         try:
             release = Release.model_validate_json(stored.body)
         except ValidationError as error:

@@ -80,7 +80,7 @@ def test_a_release_goes_to_staging_and_no_secret_is_left_anywhere(
 def test_a_dry_run_changes_nothing(here: Site) -> None:
     before = here.checkout.commit
     state = staging("v1.1", dry_run=True, return_state=True)
-    assert state.message == "dry run of v1.1: 2 migrations would be applied"
+    assert state.message == "dry run of v1.1: 2 pending"
     assert list(here.ledger.newest()) == []
     bucket = Bucket(here.environment.storage)
     assert list(bucket.keys(here.environment.storage.prefix)) == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tasks.app.guard import check_identity
-from tasks.app.probing import reached
+from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.identity import identify
 from tasks.release.errors import AppError, DatabaseError, WrongDatabaseError
 from tests.builders import identity
-from tests.builders import reached as built
+from tests.builders import plan as built
 from tests.fix_app import Site
 from tests.fix_postgres import PostgresServer
 
@@ -25,7 +25,7 @@ def point_application(site: Site, **values: object) -> None:
 def test_the_right_database_passes_by_whatever_name(staging_site: Site) -> None:
     point_application(staging_site, DATABASE_HOST="localhost")
     environment = staging_site.environment
-    session = reached(environment, staging_site.checkout)
+    session = plan(environment, staging_site.checkout).database
     assert session.host == "localhost"
     assert session.user != environment.database.user
     with connect(environment.database, "test") as connection:
@@ -37,7 +37,7 @@ def test_another_database_of_the_same_server_is_refused(staging_site: Site, post
     other = postgres.create_database("chatbot")
     try:
         point_application(staging_site, DATABASE_NAME=other)
-        session = reached(staging_site.environment, staging_site.checkout)
+        session = plan(staging_site.environment, staging_site.checkout).database
         with pytest.raises(WrongDatabaseError, match=rf"the application reaches database {other} ") as caught:
             check_identity(staging_site.environment, session)
     finally:
@@ -52,7 +52,7 @@ def test_another_server_with_a_database_of_the_same_name_is_refused(
     staging_site: Site, postgres15: PostgresServer
 ) -> None:
     """The classic: the settings say localhost, and a tunnel to production listens there."""
-    session = reached(staging_site.environment, staging_site.checkout)
+    session = plan(staging_site.environment, staging_site.checkout).database
     postgres15.create_role("runbook")
     postgres15.execute(f'CREATE DATABASE "{staging_site.database}"')
     (staging_site.directory / "postgres15").write_text(postgres15.password)
@@ -64,7 +64,7 @@ def test_another_server_with_a_database_of_the_same_name_is_refused(
 
 
 def test_the_server_that_is_meant_can_be_named(staging_site: Site) -> None:
-    session = reached(staging_site.environment, staging_site.checkout)
+    session = plan(staging_site.environment, staging_site.checkout).database
     assert session.system_identifier is not None
     check_identity(staging_site.configure(database={"system_identifier": session.system_identifier}), session)
     with pytest.raises(WrongDatabaseError, match="not on 1234") as caught:
@@ -73,13 +73,13 @@ def test_the_server_that_is_meant_can_be_named(staging_site: Site) -> None:
 
 
 def test_another_database_than_the_one_backed_up_is_refused(staging_site: Site) -> None:
-    session = reached(staging_site.environment, staging_site.checkout)
+    session = plan(staging_site.environment, staging_site.checkout).database
     with pytest.raises(WrongDatabaseError, match="which is not the database that was backed up"):
         check_identity(staging_site.environment, session, identity())
 
 
 def test_a_server_that_does_not_tell_cannot_refute_but_name_and_oid_must_agree(staging_site: Site) -> None:
-    session = reached(staging_site.environment, staging_site.checkout).model_copy(update={"system_identifier": None})
+    session = plan(staging_site.environment, staging_site.checkout).database.model_copy(update={"system_identifier": None})
     check_identity(staging_site.environment, session)
     for difference in ({"database": "other"}, {"database_oid": 1}):
         with pytest.raises(WrongDatabaseError):
@@ -93,10 +93,10 @@ def test_an_application_on_another_engine_is_refused(staging_site: Site) -> None
 
 
 def test_a_database_that_cannot_be_asked_is_no_yes(staging_site: Site) -> None:
-    session = reached(staging_site.environment, staging_site.checkout)
+    session = plan(staging_site.environment, staging_site.checkout).database
     with pytest.raises(DatabaseError) as caught:
         check_identity(staging_site.configure(database={"name": "no_such_database"}), session)
     assert not caught.value.retryable
     point_application(staging_site, DATABASE_NAME="no_such_database")
     with pytest.raises(AppError, match="no_such_database"):
-        reached(staging_site.environment, staging_site.checkout)
+        plan(staging_site.environment, staging_site.checkout).database
