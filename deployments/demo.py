@@ -40,12 +40,14 @@ def run(state_dir: Path, presets: Path, console: Console) -> None:
         console.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {line}", highlight=False, soft_wrap=True)
 
     say(f"services: {', '.join((*BELOW, *ABOVE))}, and what they need")
+    embedded.up(BELOW, state_dir, say)
+    embedded.down([APP], state_dir, say)
     with ThreadPoolExecutor(1) as pool:
-        # The two halves wait for different things: servers to answer, packages to be installed.
-        installing = pool.submit(_install, state_dir, say)
-        embedded.up((*BELOW, *ABOVE), state_dir, say)
-        example = installing.result()
-    _serve(example, state_dir, say)
+        # Prefect starts on one core; the application is prepared on another.
+        preparing = pool.submit(_prepare, state_dir, say)
+        embedded.up(ABOVE, state_dir, say)
+        preparing.result()
+    embedded.up([APP], state_dir, say)
     services = embedded.services(state_dir)
     presets_written = embedded.write_environments(presets, services, state_dir)
     os.environ[DIRECTORY_VARIABLE] = str(presets_written[0].parent)
@@ -56,16 +58,10 @@ def run(state_dir: Path, presets: Path, console: Console) -> None:
     say(f"done; the UI stays at {services['prefect'].url}, the application at {services[APP].url}")
 
 
-def _install(state_dir: Path, say: Callable[[str], None]) -> Example:
+def _prepare(state_dir: Path, say: Callable[[str], None]) -> None:
+    """Install the example and bring it back to its first release, with fresh data."""
     example = Example(State(state_dir), ENVIRONMENT)
     example.install(FROM)
-    say(f"the example application is installed in {example.directory}")
-    return example
-
-
-def _serve(example: Example, state_dir: Path, say: Callable[[str], None]) -> None:
-    """Bring the example back to its first release, and start it."""
-    embedded.down([APP], state_dir, say)
     example.configure()
     example.reset(FROM, SIZE, say)
-    embedded.up([APP], state_dir, say)
+    say(f"the example application is at {FROM} in {example.directory}")

@@ -212,21 +212,6 @@ def test_half_of_a_migration_without_transaction_is_for_a_person(
     assert staging_site.psql(invalid) == [(1,)], "that is the half it left"
 
 
-def test_a_statement_that_takes_too_long_is_ended(staging_site: Site, ready: Ready, told: list[str]) -> None:
-    staging_site.publish(
-        {
-            "apps/documents/migrations/0002_slow.py": "from django.db import migrations\n"
-            "class Migration(migrations.Migration):\n"
-            "    dependencies = [('documents', '0001_initial')]\n"
-            "    operations = [migrations.RunSQL('SELECT pg_sleep(60)')]\n"
-        },
-        tag="v2",
-    )
-    with pytest.raises(MigrationError, match="statement timeout") as caught:
-        carried_out(staging_site, ready("v2"), told, lock_timeout_s=0.2, statement_timeout_s=0.5)
-    assert not caught.value.retryable
-
-
 def test_what_a_killed_attempt_left_at_work_is_waited_for(staging_site: Site, ready: Ready) -> None:
     wanted = ready()
     assert wanted.backup is not None
