@@ -2,9 +2,9 @@
 
     python -m bench.backup [--gigabytes 1.5] [--rounds 3] [--memory-gigabytes 6]
 
-Every way runs once a round, in a process of its own, the order turned round from one round to the next. A ratio is the
-median of the ratios within the rounds, since both sides of it then met the same machine. Ends with one line of JSON,
-and with status 1 when a promise is broken.
+In every round each way runs in a process of its own, one after the other, and all but the slow one once more in the
+opposite order. A ratio is the median of the ratios within the rounds, since both sides of it then met the same machine.
+Ends with one line of JSON, and with status 1 when a promise is broken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +35,8 @@ TITLES = {
     "stream": "ours, the stream alone",
     "stage": "ours, the whole stage: fingerprints, manifest",
 }
-OURS = ("stream", "stage")
+SLOW = "runbook"
+THERE, BACK = "there", "back"  # the tours of a round, each with a prefix of its own in the bucket
 MEGABYTE = 1e6
 Costs = dict[str, list[Cost]]  # by way, one per round
 
@@ -60,31 +61,36 @@ class Bench:
         self._tell(f"{size / 1e9:.2f} GB, {sum(self.rows.values()):,} rows made in {time.perf_counter() - begun:.0f} s")
 
     def round(self, number: int) -> None:
-        """Back up and restore once in every way."""
-        for name in _turned(BACKUPS, number):
-            self.backups[name].append(self._measured("backup", name, f"round {number + 1}"))
-        for name in _turned(RESTORES, number):
+        """Back up and restore in every way: all of them in turn, and the quick ones once more in the opposite order."""
+        there: Costs = {name: [] for name in BACKUPS}
+        back: Costs = {name: [] for name in RESTORES}
+        for tour, name in _tours(BACKUPS, number):
+            there[name].append(self._measured("backup", name, f"round {number + 1}", tour))
+        for tour, name in _tours(RESTORES, number):
             self.place.create(self.place.target)
-            self.restores[name].append(self._measured("restore", name, f"round {number + 1}"))
+            back[name].append(self._measured("restore", name, f"round {number + 1}", tour))
             with self.place.connect(self.place.target) as connection:
                 if (rows := data.rows(connection)) != self.rows:
                     raise RuntimeError(f"{name} restored {rows} instead of {self.rows}")
         self.place.drop(self.place.target)
         self._empty_bucket()
+        for kept, measured in ((self.backups, there), (self.restores, back)):
+            for name, costs in measured.items():
+                kept[name].append(mean(costs))
 
     def memory(self, gigabytes: float) -> Cost:
         """Our backup of a larger database."""
         with self.place.connect(self.place.source) as connection:
             size = data.grow(connection, gigabytes)
-        cost = self._measured("backup", "stage", f"{size / 1e9:.2f} GB")
+        cost = self._measured("backup", "stage", f"{size / 1e9:.2f} GB", THERE)
         self._empty_bucket()
         return cost
 
-    def _measured(self, direction: str, name: str, when: str) -> Cost:
+    def _measured(self, direction: str, name: str, when: str, prefix: str) -> Cost:
         self.place.settle()
         with tempfile.TemporaryDirectory(dir=self.temporary) as directory:
             command = [sys.executable, "-m", "bench.ways", direction, name]
-            cost = measure(command, asdict(self.place), Path(directory))
+            cost = measure(command, asdict(replace(self.place, prefix=prefix)), Path(directory))
         self._tell(
             f"{when}: {direction:7} {name:9} {cost.wall_s:6.1f} s, cpu {cost.cpu_s:5.1f} s,"
             f" memory {cost.peak_memory_bytes / MEGABYTE:4.0f} MB, disk {cost.peak_disk_bytes / MEGABYTE:4.0f} MB"
@@ -114,6 +120,16 @@ def wall(cost: Cost) -> float:
 def cpu(cost: Cost) -> float:
     """Its client's processor time in seconds."""
     return cost.cpu_s
+
+
+def mean(costs: list[Cost]) -> Cost:
+    """The costs of one piece of work that was measured several times; of memory and disk the peak."""
+    return Cost(
+        wall_s=statistics.fmean(map(wall, costs)),
+        cpu_s=statistics.fmean(map(cpu, costs)),
+        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        peak_disk_bytes=max(cost.peak_disk_bytes for cost in costs),
+    )
 
 
 def best(costs: Costs, names: Iterable[str]) -> list[Cost]:
@@ -202,8 +218,10 @@ def main() -> int:
     return 0 if all_kept else 1
 
 
-def _turned(names: Iterable[str], number: int) -> list[str]:
-    return list(names) if number % 2 == 0 else list(names)[::-1]
+def _tours(names: Iterable[str], number: int) -> list[tuple[str, str]]:
+    """The order of a round; a load of the machine that grows or falls meanwhile meets all quick ways alike."""
+    there = list(names) if number % 2 == 0 else list(names)[::-1]
+    return [(THERE, name) for name in there] + [(BACK, name) for name in reversed(there) if name != SLOW]
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Place:
         return str(Path(self.bin, name))
 
     def key(self, name: str) -> str:
-        """An object key of this round."""
+        """An object key below the prefix."""
         return f"{self.prefix}/{name}"
 
     def connect(self, dbname: str) -> psycopg.Connection[tuple[object, ...]]:
@@ -143,7 +143,7 @@ def servers() -> Iterator[tuple[Place, Path]]:
                 bucket=BUCKET,
                 access_key=storage.access_key,
                 secret_key=storage.secret_key,
-                prefix="round",
+                prefix="",
             ),
             temporary,
         )

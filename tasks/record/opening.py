@@ -91,8 +91,11 @@ def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Calla
 
 
 def _serving(newest: Release | None, head: str) -> str:
-    """The commit that serves: not the one that is checked out, where a release failed before its reload."""
-    if newest and newest.commit == head and newest.reloaded is None:
+    """The commit that serves: not the one that is checked out, where a release failed before its reload.
+
+    Several may have failed one after the other: each knows what served when it was opened.
+    """
+    if newest and newest.reloaded is None and head in (newest.commit, newest.checked_out):
         return newest.previous_commit
     return head
 

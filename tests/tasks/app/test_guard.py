@@ -79,7 +79,9 @@ def test_another_database_than_the_one_backed_up_is_refused(staging_site: Site) 
 
 
 def test_a_server_that_does_not_tell_cannot_refute_but_name_and_oid_must_agree(staging_site: Site) -> None:
-    session = plan(staging_site.environment, staging_site.checkout).database.model_copy(update={"system_identifier": None})
+    session = plan(staging_site.environment, staging_site.checkout).database.model_copy(
+        update={"system_identifier": None}
+    )
     check_identity(staging_site.environment, session)
     for difference in ({"database": "other"}, {"database_oid": 1}):
         with pytest.raises(WrongDatabaseError):
@@ -99,4 +101,4 @@ def test_a_database_that_cannot_be_asked_is_no_yes(staging_site: Site) -> None:
     assert not caught.value.retryable
     point_application(staging_site, DATABASE_NAME="no_such_database")
     with pytest.raises(AppError, match="no_such_database"):
-        plan(staging_site.environment, staging_site.checkout).database
+        plan(staging_site.environment, staging_site.checkout)

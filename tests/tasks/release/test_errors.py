@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from tasks.release import errors

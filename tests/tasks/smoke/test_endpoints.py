@@ -60,9 +60,7 @@ def server() -> Iterator[Service]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the standard library
+        def log_message(self, *_: Any) -> None:
             return
 
     http = ThreadingHTTPServer((LOOPBACK, 0), Handler)
@@ -134,7 +132,9 @@ def test_nobody_there_is_a_failure_that_may_pass() -> None:
     assert "already in place" in caught.value.hint
 
 
-@pytest.mark.parametrize(("answer", "status", "passing"), [("oops", 503, True), ("gone", 404, False), ("{}", 200, False)])
+@pytest.mark.parametrize(
+    ("answer", "status", "passing"), [("oops", 503, True), ("gone", 404, False), ("{}", 200, False)]
+)
 def test_only_what_a_server_may_recover_from_is_tried_again(
     service: Service, answer: str, status: int, passing: bool
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_reload_is_waited_for(service: Service, staging_site: Site) -> None:
 
 def test_a_database_that_cannot_be_written_is_an_error(staging_site: Site) -> None:
     staging_site.psql(f'ALTER DATABASE "{staging_site.database}" SET default_transaction_read_only = on')
-    with pytest.raises(DatabaseError, match="cannot write and read a row on staging: .*read-only") as caught:
+    with pytest.raises(DatabaseError, match=r"cannot write and read a row on staging: .*read-only") as caught:
         round_trip(staging_site.environment)
     assert caught.value.sqlstate == "25006"
     assert not caught.value.retryable
