@@ -46,6 +46,7 @@ def _environment(place: Place) -> Environment:
     return Environment.model_validate(
         {
             "name": "bench",
+            "kind": "staging",
             "app": {"directory": "app", "branch": "main", "reload": []},
             "database": {
                 "host": place.host,

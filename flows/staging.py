@@ -45,7 +45,7 @@ def staging(
         dry_run: Only read: show what would be done.
         release_id: A release to take up again; empty takes up the newest one if it is unfinished and of this commit.
     """
-    with release_of(environment, ref, release_id, dry_run) as order:
+    with release_of("staging", environment, ref, release_id, dry_run) as order:
         plan = plan_migrations(order)
         results = [step(order) for step in STEPS]
     if dry_run:

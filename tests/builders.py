@@ -20,6 +20,7 @@ def content(**changes: Any) -> dict[str, Any]:
     """What an environment file holds, with nothing but what is required; tables are merged one level deep."""
     least: dict[str, Any] = {
         "name": "staging",
+        "kind": "staging",
         "app": {"directory": "app", "branch": "develop", "reload": []},
         "database": {"host": "127.0.0.1", "name": "shop", "user": "runbook"},
         "storage": {"bucket": "runbook"},

@@ -283,6 +283,7 @@ def _content(site: Site, s3: S3Server, bucket: str, prefix: str) -> dict[str, An
     program = uv.find_uv_bin()
     return {
         "name": site.name,
+        "kind": "staging",
         "app": {
             "directory": str(site.app),
             "python": str(site.python),

@@ -16,7 +16,7 @@ from tasks.database.lock import advisory_lock
 from tasks.record.opening import open_release
 from tasks.record.report import preview_report, release_report
 from tasks.release.environment import Environment, load
-from tasks.release.errors import RETRY_DELAYS_S, RunbookError, may_retry
+from tasks.release.errors import RETRY_DELAYS_S, RefusedError, RunbookError, may_retry
 from tasks.release.order import Order, Preview
 from tasks.release.plan import Plan
 from tasks.release.release import Status
@@ -46,13 +46,19 @@ def open_order(environment_name: str, ref: str, release_id: str, dry_run: bool) 
 
 
 @contextmanager
-def release_of(environment_name: str, ref: str, release_id: str, dry_run: bool) -> Iterator[Order]:
+def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_run: bool) -> Iterator[Order]:
     """Hold the release lock around a release's stages, close its record in every outcome, and publish its report.
 
     Raises:
+        RefusedError: The environment is of another kind than this chapter deploys to.
         ReleaseInProgressError: Another release of this environment is under way.
     """
     environment = load(environment_name)
+    if environment.kind != kind:
+        raise RefusedError(
+            f"{environment_name} is of kind {environment.kind}; this flow deploys to {kind} only",
+            hint=f"use the flow of its own chapter: each asks for what {environment.kind} needs",
+        )
     if dry_run:
         yield open_order(environment_name, ref, release_id, dry_run)
         return

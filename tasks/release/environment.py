@@ -160,6 +160,9 @@ class Environment(Section):
     """One place that releases are deployed to."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    kind: Literal["local", "test", "staging", "production"] = Field(
+        description="the chapter of the runbook it is deployed by; the flow of another chapter refuses it"
+    )
     app: App
     database: Database
     storage: Storage

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.staging import staging
 from tasks.database.lock import advisory_lock
-from tasks.release.errors import MigrationError, ReleaseInProgressError
+from tasks.release.errors import MigrationError, RefusedError, ReleaseInProgressError
 from tasks.store.bucket import Bucket
 from tests.fix_app import Site
 from tests.fix_prefect import PrefectServer
@@ -110,6 +110,13 @@ def test_two_releases_at_once_are_refused(here: Site) -> None:
         advisory_lock(here.environment.database, "release", "v0.9 by somebody"),
         pytest.raises(ReleaseInProgressError, match=r"v0\.9 by somebody"),
     ):
+        staging("v1.1")
+    assert list(here.ledger.newest()) == []
+
+
+def test_another_chapters_environment_is_refused(here: Site) -> None:
+    here.configure(kind="production")
+    with pytest.raises(RefusedError, match="deploys to staging only"):
         staging("v1.1")
     assert list(here.ledger.newest()) == []
 

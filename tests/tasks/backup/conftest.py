@@ -75,6 +75,7 @@ def prepare_roles(server: Server) -> None:
 def place_on(server: Server, dbname: str, s3: Any, bucket: str) -> Place:
     content = {
         "name": "shop",
+        "kind": "staging",
         "app": {"directory": ".", "branch": "main", "reload": []},
         "database": {
             "host": server.host,
