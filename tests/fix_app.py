@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,32 +203,42 @@ def chatbot_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chatbot_python(chatbot_history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with the example application's requirements; not to be changed."""
+    """An interpreter with what the example application and its tests require; not to be changed."""
     home = tmp_path_factory.mktemp("chatbot-python") / "venv"
     python = home / "bin" / "python"
     program = uv.find_uv_bin()
     subprocess.run([program, "venv", "-q", "--python", sys.executable, home], check=True, timeout=100)
-    requirements = chatbot_history / "requirements.txt"
+    requirements = chatbot_history / "requirements-dev.txt"
     subprocess.run([program, "pip", "install", "-q", "--python", python, "-r", requirements], check=True, timeout=100)
     return python
 
 
 @pytest.fixture(scope="session")
 def chatbot_template(
-    postgres: PostgresServer, chatbot_history: Path, chatbot_python: Path, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The name of a database with v1.0's schema and a thousand documents; sites are copies of it."""
-    postgres.create_role(APPLICATION)
-    postgres.create_role(OPERATOR, createdb=True)
-    postgres.execute(f"GRANT {APPLICATION}, pg_read_all_data, pg_monitor, pg_signal_backend TO {OPERATOR}")
-    name = postgres.create_database(APPLICATION)
-    home = tmp_path_factory.mktemp("chatbot-template")
-    git(home, "clone", "--quiet", "--branch", FIRST, str(chatbot_history), "app")
-    _write_env_file(home / "app", postgres, name, port=0)
-    settings = "--settings=config.settings.staging"
-    _manage(chatbot_python, home / "app", "migrate", settings, "--no-input")
-    _manage(chatbot_python, home / "app", "seed_database", settings, "--size", "small")
-    return name
+    chatbot_history: Path, chatbot_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[PostgresServer], str]:
+    """Return a function from a server to the name of a database on it that sites are copies of.
+
+    It has v1.0's schema and a thousand documents, and is made once per server.
+    """
+    made: dict[int, str] = {}
+
+    def template(server: PostgresServer) -> str:
+        if server.port not in made:
+            server.create_role(APPLICATION)
+            server.create_role(OPERATOR, createdb=True)
+            server.execute(f"GRANT {APPLICATION}, pg_read_all_data, pg_monitor, pg_signal_backend TO {OPERATOR}")
+            name = server.create_database(APPLICATION)
+            home = tmp_path_factory.mktemp("chatbot-template")
+            git(home, "clone", "--quiet", "--branch", FIRST, str(chatbot_history), "app")
+            _write_env_file(home / "app", server, name, port=0)
+            settings = "--settings=config.settings.staging"
+            _manage(chatbot_python, home / "app", "migrate", settings, "--no-input")
+            _manage(chatbot_python, home / "app", "seed_database", settings, "--size", "small")
+            made[server.port] = name
+        return made[server.port]
+
+    return template
 
 
 @pytest.fixture(scope="session")
@@ -245,7 +255,7 @@ def staging_site(
     sites_bucket: str,
     chatbot_history: Path,
     chatbot_python: Path,
-    chatbot_template: str,
+    chatbot_template: Callable[[PostgresServer], str],
 ) -> Iterator[Site]:
     """A fresh site at v1.0; its service is not started."""
     number = next(_numbers)
@@ -256,7 +266,7 @@ def staging_site(
     database = f"chatbot_{number}_{secrets.token_hex(3)}"
     postgres.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-            sql.Identifier(database), sql.Identifier(chatbot_template), sql.Identifier(APPLICATION)
+            sql.Identifier(database), sql.Identifier(chatbot_template(postgres)), sql.Identifier(APPLICATION)
         )
     )
     [port] = any_free(1)

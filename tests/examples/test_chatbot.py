@@ -7,37 +7,15 @@ from pathlib import Path
 import pytest
 
 from examples.chatbot.history import BAD, GOOD, History, build_history
+from tests.fix_postgres import PostgresServer
 
 SOURCE = Path(__file__).parents[2] / "examples" / "chatbot"
 TAGS = ("v1.0", GOOD, *BAD)
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> History:
-    directory = tmp_path_factory.mktemp("chatbot") / "repository"
-    build_history(directory)
-    return History(directory)
-
-
-@pytest.fixture(scope="session")
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with the application's requirements."""
-    environment = tmp_path_factory.mktemp("chatbot-environment") / "venv"
-    uv = Path(sys.executable).with_name("uv")
-    python = environment / "bin" / "python"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    install: list[str | Path] = [
-        uv,
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        python,
-        "--requirement",
-        SOURCE / "app" / "requirements.txt",
-    ]
-    subprocess.run(install, check=True)
-    return python
+def repository(chatbot_history: Path) -> History:
+    return History(chatbot_history)
 
 
 def test_each_build_gives_the_same_commits(
@@ -98,12 +76,12 @@ def test_a_bad_release_stands_on_the_good_one_with_one_migration_more(repository
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_the_models_of_a_release_agree_with_its_migrations(
-    repository: History, interpreter: Path, tmp_path: Path, tag: str
+    repository: History, chatbot_python: Path, tmp_path: Path, tag: str
 ) -> None:
     repository.git("worktree", "add", "--detach", "--quiet", str(tmp_path / "tree"), tag)
     # Nothing listens on port 1: Django warns that it cannot look at the recorded migrations, and compares all the same.
     check = subprocess.run(
-        [interpreter, "manage.py", "makemigrations", "--check", "--dry-run"],
+        [chatbot_python, "manage.py", "makemigrations", "--check", "--dry-run"],
         cwd=tmp_path / "tree",
         env={"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -112,3 +90,26 @@ def test_the_models_of_a_release_agree_with_its_migrations(
     )
     assert check.returncode == 0, check.stdout + check.stderr
     assert "No changes detected" in check.stdout
+
+
+@pytest.mark.parametrize("tag", ["v1.0", GOOD])
+def test_the_applications_own_suite_passes(
+    repository: History, chatbot_python: Path, postgres: PostgresServer, tmp_path: Path, tag: str
+) -> None:
+    repository.git("worktree", "add", "--detach", "--quiet", str(tmp_path / "tree"), tag)
+    suite = subprocess.run(
+        [chatbot_python, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "tree",
+        env={
+            "DATABASE_HOST": postgres.host,
+            "DATABASE_PORT": str(postgres.port),
+            "DATABASE_USER": postgres.superuser,
+            "DATABASE_PASSWORD": postgres.password,
+            "DATABASE_NAME": f"suite_{tag.replace('.', '_')}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert suite.returncode == 0, suite.stdout + suite.stderr

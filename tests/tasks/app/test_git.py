@@ -77,9 +77,7 @@ def test_a_tag_that_was_moved_does_not_block_every_later_fetch(staging_site: Sit
 
 def test_a_remote_that_is_away_may_come_back(staging_site: Site) -> None:
     staging_site.repository.rename(staging_site.repository.with_name("gone"))
-    with pytest.raises(
-        CodeError, match=r"cannot fetch from origin: .*does not appear to be a git"
-    ) as caught:
+    with pytest.raises(CodeError, match=r"cannot fetch from origin: .*does not appear to be a git") as caught:
         Git(staging_site.environment).fetch()
     assert caught.value.retryable
     assert "reachable" in caught.value.hint

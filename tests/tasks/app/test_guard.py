@@ -9,8 +9,7 @@ from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.identity import identify
 from tasks.release.errors import AppError, DatabaseError, WrongDatabaseError
-from tests.builders import identity
-from tests.builders import plan as built
+from tests.builders import identity, reached
 from tests.fix_app import Site
 from tests.fix_postgres import PostgresServer
 
@@ -90,7 +89,7 @@ def test_a_server_that_does_not_tell_cannot_refute_but_name_and_oid_must_agree(s
 
 def test_an_application_on_another_engine_is_refused(staging_site: Site) -> None:
     with pytest.raises(WrongDatabaseError, match="is sqlite, not PostgreSQL") as caught:
-        check_identity(staging_site.environment, built(vendor="sqlite"))
+        check_identity(staging_site.environment, reached(vendor="sqlite"))
     assert "config.settings.staging" in caught.value.hint
 
 

@@ -64,7 +64,7 @@ def test_lines_are_told_as_they_come() -> None:
 def test_a_line_that_has_begun_is_told() -> None:
     begun: list[str] = []
     python("print('Applying x...', end='', flush=True); import time; time.sleep(0.2); print(' OK')", begun=begun.append)
-    assert begun == ["Applying x..."]
+    assert begun[0] == "Applying x..."
 
 
 def test_time_that_runs_out_ends_the_children_too(tmp_path: Path) -> None:
