@@ -19,7 +19,9 @@ def test_a_release_is_checked_out_and_reloaded(served_site: Site) -> None:
 
     made = deploy(
         site.environment,
-        release(commit=commit, previous_commit=before, backup=backup(), verification=verification()),
+        release(
+            commit=commit, previous_commit=before, checked_out=before, backup=backup(), verification=verification()
+        ),
         told.append,
     )
     assert (made.previous, made.commit, made.installed) == (before, commit, False)
@@ -41,7 +43,9 @@ def test_no_code_without_a_proved_backup(staging_site: Site, proof: dict[str, ob
 def test_changed_requirements_are_installed_and_a_failure_can_be_repeated(staging_site: Site) -> None:
     before = staging_site.commit_of("v1.0")
     commit = staging_site.publish({"requirements.txt": "Django>=5.2,<5.3\n# changed\n"})
-    wanted = release(commit=commit, previous_commit=before, backup=backup(), verification=verification())
+    wanted = release(
+        commit=commit, previous_commit=before, checked_out=before, backup=backup(), verification=verification()
+    )
     broken = staging_site.configure(app={"install": ["{python}", "-c", "raise SystemExit('no network')"]})
     staging_site.fetch()
     with pytest.raises(CommandError, match="no network"):
