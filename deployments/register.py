@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import yaml
 
 from deployments.lint import check
+from flows.follow import prefect_api
 from tasks.release.errors import CommandError, ConfigurationError
 
 ROOT = Path(__file__).parents[1]
@@ -39,11 +39,14 @@ def register(api: str, report: Callable[[str], None], *, only_if_changed: bool =
     environment = {**os.environ, VERSION_VARIABLE: digest, "PREFECT_API_URL": api, "PREFECT_CLI_PROMPT": "false"}
     check(FILE, environment)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(FILE)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandError("prefect deploy", None, "", hint=f"does {api} answer?") from None
     if done.returncode:
-        raise CommandError("prefect deploy", done.returncode, done.stdout + done.stderr, hint=f"is {api} up?")
+        raise CommandError("prefect deploy", done.returncode, done.stdout + done.stderr, hint=f"does {api} answer?")
     there = _registered(api)
     missing = _wanted() - there.keys()
     if missing:
@@ -65,12 +68,13 @@ def _wanted() -> set[str]:
 
 def _registered(api: str) -> dict[str, str]:
     """The deployments with our tag on the server, as flow/name, with the digest of what each was made of."""
-    with httpx.Client(base_url=api, timeout=30) as client:
-        found = client.post("/deployments/filter", json={"deployments": {"tags": {"all_": ["runbook"]}}})
-        found.raise_for_status()
-        flows = client.post("/flows/filter", json={}).raise_for_status().json()
+    with prefect_api(api) as client:
+        wanted = {"deployments": {"tags": {"all_": ["runbook"]}}}
+        found = client.post("/deployments/filter", json=wanted).raise_for_status().json()
+        ids = {"flows": {"id": {"any_": [one["flow_id"] for one in found]}}}
+        flows = client.post("/flows/filter", json=ids).raise_for_status().json()
     names = {flow["id"]: flow["name"] for flow in flows}
-    return {f"{names.get(one['flow_id'])}/{one['name']}": str(one["version"]) for one in found.json()}
+    return {f"{names.get(one['flow_id'])}/{one['name']}": str(one["version"]) for one in found}
 
 
 def _digest() -> str:

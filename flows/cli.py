@@ -25,7 +25,7 @@ def deploy(
     environment: EnvironmentName,
     ref: Annotated[str, typer.Option(help="Tag, branch or commit to deploy.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read: show what would be done.")] = False,
-    release_id: Annotated[str, typer.Option(help="A release to take up again.")] = "",
+    release_id: Annotated[str, typer.Option(help="A release to take up again; `new` begins anew.")] = "",
 ) -> None:
     """Deploy a release as a Prefect flow run, and follow it to its end."""
     load(environment)  # a mistake in the file is told here, not by a worker

@@ -40,13 +40,13 @@ class Run:
 
 
 @contextmanager
-def prefect_api() -> Iterator[httpx.Client]:
-    """A client of the Prefect API that PREFECT_API_URL names.
+def prefect_api(address: str | None = None) -> Iterator[httpx.Client]:
+    """A client of a Prefect API; none: of the one that PREFECT_API_URL names.
 
     Raises:
         ConfigurationError: It is not set, or nobody answers there.
     """
-    address = os.environ.get("PREFECT_API_URL")
+    address = address or os.environ.get("PREFECT_API_URL")
     if not address:
         raise ConfigurationError(
             "no Prefect server is known", hint="`runbook up` starts one; PREFECT_API_URL names another"

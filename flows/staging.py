@@ -43,7 +43,8 @@ def staging(
         ref: Tag, branch or commit to deploy; the environment's branch must contain it.
         environment: Name of the environment file.
         dry_run: Only read: show what would be done.
-        release_id: A release to take up again; empty takes up the newest one if it is unfinished and of this commit.
+        release_id: A release to take up again; "new" begins anew; empty takes up the newest one if it is unfinished
+            and of this commit.
     """
     with release_of("staging", environment, ref, release_id, dry_run) as order:
         plan = plan_migrations(order)

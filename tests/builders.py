@@ -155,7 +155,7 @@ def applied(*labels: str, **changes: Any) -> Applied:
 
 
 def reloaded(**changes: Any) -> Reloaded:
-    return Reloaded.model_validate({"commit": COMMIT, "command": "systemctl"} | changes)
+    return Reloaded.model_validate({"commit": COMMIT, "told": True} | changes)
 
 
 def smoked(**changes: Any) -> Smoked:

@@ -56,7 +56,7 @@ def reload(environment: Environment, report: Callable[[str], None]) -> Reloaded:
     checkout = serving(environment)
     if not environment.app.reload:
         report("no reload command is configured: the service is left as it is")
-        return Reloaded(commit=checkout.commit, command="")
+        return Reloaded(commit=checkout.commit, told=False)
     try:
         program(environment, checkout, environment.app.reload, line=report)
     except CommandError as error:
@@ -64,4 +64,4 @@ def reload(environment: Environment, report: Callable[[str], None]) -> Reloaded:
             f"the service could not be reloaded: {error.message}",
             hint="is it running? start it, then run the release again",
         ) from None
-    return Reloaded(commit=checkout.commit, command=environment.app.reload[0])
+    return Reloaded(commit=checkout.commit, told=True)

@@ -14,8 +14,8 @@ from tasks.release.errors import DatabaseError
 POLL_S = 0.5
 
 
-def wait_until_gone(database: Database, application_name: str, timeout_s: float, report: Callable[[str], None]) -> None:
-    """Wait until no session of this name works in the database any more.
+def wait_until_gone(database: Database, prefix: str, timeout_s: float, report: Callable[[str], None]) -> None:
+    """Wait until no session whose application_name begins with `prefix` works in the database any more.
 
     A killed `migrate` leaves its server process at work until the running statement ends: starting the next one beside
     it would run the same migration twice.
@@ -30,8 +30,8 @@ def wait_until_gone(database: Database, application_name: str, timeout_s: float,
             try:
                 row = connection.execute(
                     "SELECT pid, state, left(query, 200) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND application_name = %s",
-                    [application_name],
+                    " WHERE datname = current_database() AND starts_with(application_name, %s)",
+                    [prefix],
                 ).fetchone()
             except psycopg.Error as error:
                 raise explained(error, "cannot look for sessions left behind") from None

@@ -23,6 +23,7 @@ from tasks.release.errors import CommandError, MigrationError, RefusedError, Run
 from tasks.release.plan import Applied, AppliedMigration, Migration, Plan
 from tasks.release.release import Release
 
+SESSION = "runbook: migrate "  # begins the application_name of every migrating session
 APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.")
 # What PostgreSQL says when a lock was not had in time, two transactions met in a deadlock, or the connection was lost:
 # nothing of an atomic migration is left behind, and the next try may succeed.
@@ -60,13 +61,18 @@ def apply(environment: Environment, release: Release, progress: Progress, report
             f"{checkout.directory} is at {checkout.commit[:12]}, the release is {release.commit[:12]}",
             hint="somebody changed the checkout; run the release again",
         )
-    name = f"runbook: migrate {release.id}"[:63]
+    name = f"{SESSION}{release.id}"[:63]
     variables = limits(environment, name)
     with advisory_lock(environment.database, "migrate", release.id):
-        wait_until_gone(environment.database, name, environment.migrate.timeout_s, report)
+        wait_until_gone(environment.database, SESSION, environment.migrate.timeout_s, report)
         before = plan(environment, checkout, variables)
         check_identity(environment, before.database, release.backup.source)
         check_limits(environment, before.database)
+        if before.database.application_name != name:
+            report(
+                f"the application names its sessions {before.database.application_name!r} by itself: if this run is"
+                " killed, what it leaves at work on the server is not recognised; fallback_application_name avoids that"
+            )
         already = _already(release.plan, before)
         _refuse_stale_backup(environment, release, begun=bool(already))
         for label in already:
@@ -100,7 +106,7 @@ def _already(planned: Plan, now: Plan) -> tuple[str, ...]:
     if unplanned:
         raise RefusedError(
             f"{', '.join(sorted(unplanned))} would be applied but was not planned",
-            hint="the database changed since the plan was made; start a new release",
+            hint="the database changed since the plan was made; `--release-id new` starts a new release",
         )
     return tuple(migration.label for migration in planned.pending if migration.label not in pending)
 
@@ -112,7 +118,7 @@ def _refuse_stale_backup(environment: Environment, release: Release, *, begun: b
     if age_s > environment.backup.max_age_s and not begun and release.plan and release.plan.pending:
         raise StaleBackupError(
             f"the backup of release {release.id} is {age_s / 60:.0f} minutes old: rows written since are at risk",
-            hint="start a new release, which takes a new backup; [backup] max_age_s is the limit",
+            hint="`--release-id new` starts a new release with a new backup; [backup] max_age_s is the limit",
         )
 
 

@@ -15,6 +15,8 @@ from tasks.release.plan import Plan
 from tasks.release.release import Release, new_id
 from tasks.store.ledger import Ledger, now
 
+NEW = "new"  # as a release id: begin anew, whatever was left unfinished
+
 
 def open_release(
     environment: Environment,
@@ -30,8 +32,8 @@ def open_release(
         environment: Where to.
         ledger: Its releases.
         ref: Tag, branch or commit.
-        release_id: A release to take up again; empty: the newest one, if it is unfinished and of the same commit and
-            its backup is still good to migrate on, else a new one.
+        release_id: A release to take up again; `new`: none; empty: the newest one, if it is unfinished and of the same
+            commit and its backup is still good to migrate on, else a new one.
         requested_by: Who or what asked, for the record.
         report: Takes a line for the log.
 
@@ -43,17 +45,17 @@ def open_release(
     git.fetch()
     commit = git.commit_of(ref)
     git.check_deployable(commit)
-    if release_id:
+    if release_id not in ("", NEW):
         release = ledger.load(release_id)
         if release.commit != commit:
             raise RefusedError(
                 f"release {release_id} is of {release.ref} ({release.commit[:12]}), not of {ref} ({commit[:12]})",
-                hint="leave the release id empty to start a new release",
+                hint=f"`{NEW}` as release id starts a new release",
             )
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
     if newest and newest.status != "finished":
-        if newest.commit == commit and _backup_is_good(environment, newest):
+        if release_id != NEW and newest.commit == commit and _backup_is_good(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
         if newest.status == "running":
             what = f"its run died; superseded by a release of {ref}"

@@ -35,7 +35,7 @@ class Reloaded(Record):
     """The service was told to run the checked-out code."""
 
     commit: str
-    command: str  # the program, without arguments; empty when none is configured
+    told: bool  # False where no command is configured
 
 
 class Answer(Record):
