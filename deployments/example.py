@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from deployments.embedded.application import directory_of, variables
+from deployments.embedded.errors import ServiceUnavailable
 from deployments.embedded.ports import LOOPBACK
 from deployments.embedded.roles import APPLICATION, database_name
 from deployments.embedded.state import State, write_whole
@@ -23,6 +24,12 @@ from tasks.release.errors import CommandError, RefusedError
 HISTORY = Path(__file__).parents[1] / "examples" / "chatbot" / "history.py"
 MARK = "the example application's data; `runbook demo` may empty it"  # comment on a database that is ours to empty
 TIMEOUT_S = 600
+OURS_OR_EMPTY = """
+SELECT coalesce(shobj_description(oid, 'pg_database') = %(mark)s, false) OR NOT EXISTS (
+    SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname <> 'information_schema' AND nspname !~ '^pg_')
+FROM pg_database WHERE datname = current_database()
+"""
 
 
 class Example:
@@ -44,8 +51,13 @@ class Example:
         """Build the repository, clone it, and give the clone an interpreter with its requirements; safe to repeat.
 
         Raises:
+            ServiceUnavailable: The example, git or uv is missing.
             CommandError: git or uv failed.
         """
+        if not HISTORY.exists():
+            raise ServiceUnavailable(
+                "the example application is not part of the installed package", hint="run the demo in a checkout"
+            )
         self.repository.parent.mkdir(parents=True, exist_ok=True)
         self._run([sys.executable, str(HISTORY), str(self.repository)], Path.cwd())
         if not (self.directory / ".git" / "HEAD").exists():
@@ -99,7 +111,7 @@ class Example:
         return self.state.entry(f"postgres-{self.environment}").port
 
     def _empty(self) -> None:
-        """Drop the example's tables, if the database is marked as ours or holds nothing."""
+        """Drop the example's tables, if the database is marked as ours or no schema holds anything."""
         password = self.state.secret(f"postgres-{self.environment}.{APPLICATION}")
         name = database_name(self.environment)
         with psycopg.connect(
@@ -112,11 +124,8 @@ class Example:
             connect_timeout=10,
             options="-c statement_timeout=60s",
         ) as connection:
-            row = connection.execute(
-                "SELECT shobj_description(oid, 'pg_database'), to_regclass('django_migrations') IS NULL"
-                " FROM pg_database WHERE datname = current_database()"
-            ).fetchone()
-            if row is None or (row[0] != MARK and not row[1]):
+            ours = connection.execute(OURS_OR_EMPTY, {"mark": MARK}).fetchone() == (True,)
+            if not ours:
                 raise RefusedError(
                     f"{name} holds data that the demo did not put there; it is left alone",
                     hint="`runbook down --delete` removes it with everything else, once you are sure",
@@ -130,17 +139,22 @@ class Example:
 
     def _run(self, command: Sequence[str], directory: Path, variables: Mapping[str, str] | None = None) -> str:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env={**(variables or os.environ), "PATH": programs},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env={**(variables or os.environ), "PATH": programs},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ServiceUnavailable(
+                f"there is no {error.filename}", hint="git, and uv (uv sync --extra embedded), have to be installed"
+            ) from None
         if done.returncode:
             raise CommandError(Path(command[0]).name, done.returncode, done.stdout)
         return done.stdout

@@ -17,6 +17,8 @@ from tasks.release.errors import CommandError, ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "prefect.yaml"
+if not FILE.exists():  # this is no checkout: an installed package carries it beside this module
+    FILE = Path(__file__).with_name("prefect.yaml")
 TIMEOUT_S = 300
 VERSION_VARIABLE = "RUNBOOK_VERSION"  # what prefect.yaml gives each deployment as its version
 

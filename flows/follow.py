@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from tasks.release.errors import ConfigurationError, RunbookError
+from tasks.release.prefect_api import client, may_pass
 
 POLL_S = 0.7
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -27,6 +27,10 @@ LEFT_OUT = (
     "Engine execution exited",
 )
 PAGE = 200  # log lines that the API gives at a time
+# Prefect sends the lines of a process in batches, and several processes write one log: a line can arrive after a later
+# one was read. Looks overlap by this much; the last look, after the end, reads everything once more.
+OVERLAP = timedelta(seconds=30)
+PATIENCE_S = 120.0  # a server that restarts is waited for
 
 
 @dataclass(frozen=True)
@@ -46,32 +50,19 @@ def prefect_api(address: str | None = None) -> Iterator[httpx.Client]:
     Raises:
         ConfigurationError: It is not set, or nobody answers there.
     """
-    address = address or os.environ.get("PREFECT_API_URL")
-    if not address:
-        raise ConfigurationError(
-            "no Prefect server is known", hint="`runbook up` starts one; PREFECT_API_URL names another"
-        )
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    key = os.environ.get("PREFECT_API_KEY")
-    try:
-        with httpx.Client(
-            base_url=address,
-            auth=(user, password) if user else None,
-            headers={"authorization": f"Bearer {key}"} if key else None,
-            timeout=30,
-            transport=httpx.HTTPTransport(retries=3),
-        ) as client:
-            yield client
-    except httpx.TransportError as error:
-        raise ConfigurationError(
-            f"the Prefect server at {address} does not answer: {type(error).__name__}", hint="`runbook status` shows it"
-        ) from None
-    except httpx.HTTPStatusError as error:
-        answer = error.response
-        raise ConfigurationError(
-            f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text[:500]}",
-            hint="was everything registered? `runbook register`",
-        ) from None
+    with client(address) as api:
+        try:
+            yield api
+        except httpx.TransportError as error:
+            raise ConfigurationError(
+                f"the Prefect server at {api.base_url} does not answer: {type(error).__name__}", hint="`runbook status` shows it"
+            ) from None
+        except httpx.HTTPStatusError as error:
+            answer = error.response
+            raise ConfigurationError(
+                f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text[:500]}",
+                hint="was everything registered? `runbook register`",
+            ) from None
 
 
 def start(api: httpx.Client, deployment: str, name: str, parameters: dict[str, Any]) -> Run:
@@ -93,15 +84,30 @@ def follow(api: httpx.Client, run: Run, say: Callable[[str], None]) -> Run:
     """Tell every log line of a run as it comes, until the run ends.
 
     Raises:
-        RunbookError: It ended in another way than completed.
+        RunbookError: It ended in another way than completed, or the server was away for longer than two minutes.
     """
-    told: set[str] = set()
+    log = _Log(api, run)
     began = time.monotonic()
+    lost_at: float | None = None
     warned = False
     while True:
-        now = _run(api.get(f"/flow_runs/{run.id}").raise_for_status().json())
-        for line in _new_lines(api, run, told):
-            say(line)
+        try:
+            now = _run(api.get(f"/flow_runs/{run.id}").raise_for_status().json())
+            for line in log.new_lines(all_of_them=now.state in ENDED):
+                say(line)
+        except httpx.HTTPError as error:
+            lost_at = lost_at or time.monotonic()
+            if not may_pass(error):
+                raise
+            if time.monotonic() - lost_at > PATIENCE_S:
+                raise RunbookError(
+                    f"the Prefect server did not answer for {PATIENCE_S:.0f} s ({_told(error)}); flow run {run.name}"
+                    " was not touched and may go on",
+                    hint="its end will be in the Prefect UI and in `runbook report`",
+                ) from None
+            time.sleep(POLL_S)
+            continue
+        lost_at = None
         if now.state in ENDED:
             break
         if now.state == "SCHEDULED" and not warned and time.monotonic() - began > WAITS_LONG_S:
@@ -124,31 +130,46 @@ def markdown_of(api: httpx.Client, run: Run) -> list[str]:
     return [artifact["data"] for artifact in found.raise_for_status().json()]
 
 
-def _new_lines(api: httpx.Client, run: Run, told: set[str]) -> Iterator[str]:
-    """Log lines not told before. Lines may arrive late and out of order, so all are read and the known ones skipped."""
-    offset = 0
-    while True:
-        page = api.post(
-            "/logs/filter",
-            json={
-                "logs": {"flow_run_id": {"any_": [run.id]}, "level": {"ge_": 20}},
-                "sort": "TIMESTAMP_ASC",
-                "limit": PAGE,
-                "offset": offset,
-            },
-        )
-        lines = page.raise_for_status().json()
-        for line in lines:
-            if line["id"] not in told:
-                told.add(line["id"])
-                if line["message"].startswith(LEFT_OUT):
-                    continue
+class _Log:
+    """The log of a run, of which each line is given once."""
+
+    def __init__(self, api: httpx.Client, run: Run) -> None:
+        self.api = api
+        self.run = run
+        self.told: set[str] = set()
+        self.newest: datetime | None = None
+
+    def new_lines(self, *, all_of_them: bool) -> Iterator[str]:
+        """Lines not given before, of those that are about as new as the newest one, or of all.
+
+        The lines before are not asked for again, or a run of hours would be read anew at every look.
+        """
+        chosen: dict[str, Any] = {"flow_run_id": {"any_": [self.run.id]}, "level": {"ge_": 20}}
+        if self.newest is not None and not all_of_them:
+            chosen["timestamp"] = {"after_": (self.newest - OVERLAP).isoformat()}
+        for line in self._pages(chosen):
+            if line["id"] in self.told:
+                continue
+            self.told.add(line["id"])
+            at = datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
+            self.newest = max(at, self.newest or at)
+            if not line["message"].startswith(LEFT_OUT):
                 message = line["message"].partition("\nTraceback (most recent call last)")[0]
-                at = datetime.fromisoformat(line["timestamp"]).astimezone(UTC)
                 yield f"{at:%H:%M:%S} {message}"
-        if len(lines) < PAGE:
-            return
-        offset += PAGE
+
+    def _pages(self, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        offset = 0
+        while True:
+            wanted = {"logs": chosen, "sort": "TIMESTAMP_ASC", "limit": PAGE, "offset": offset}
+            lines = self.api.post("/logs/filter", json=wanted).raise_for_status().json()
+            yield from lines
+            if len(lines) < PAGE:
+                return
+            offset += PAGE
+
+
+def _told(error: httpx.HTTPError) -> str:
+    return str(error.response.status_code) if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
 
 
 def _run(answer: dict[str, Any]) -> Run:

@@ -46,10 +46,10 @@ def staging(
         release_id: A release to take up again; "new" begins anew; empty takes up the newest one if it is unfinished
             and of this commit.
     """
-    with release_of("staging", environment, ref, release_id, dry_run) as order:
-        plan = plan_migrations(order)
-        results = [step(order) for step in STEPS]
+    with release_of("staging", environment, ref, release_id, dry_run) as release:
+        plan = release.carry_out(plan_migrations)
+        results = [release.carry_out(step) for step in STEPS]
     if dry_run:
-        publish_preview(order, [result for result in results if isinstance(result, Preview)], plan)
+        publish_preview(release.order, [result for result in results if isinstance(result, Preview)], plan)
         return Completed(message=f"dry run of {ref}: {len(plan.pending)} pending")
-    return Completed(message=f"{ref} is on {environment}: release {order.release_id}")
+    return Completed(message=f"{ref} is on {environment}: release {release.order.release_id}")

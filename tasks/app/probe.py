@@ -74,11 +74,12 @@ READ_ONLY = (
     "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', '10s', true), "
     "set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '0', true)"
 )
-SERVER = ("database", "database_oid", "server_version_num", "user", "server_addr", "server_port")
+SERVER = ("database", "database_oid", "server_version_num", "user", "server_addr", "server_port", "server_started")
 SESSION_FACTS = ("lock_timeout_ms", "statement_timeout_ms", "application_name", "system_identifier")
 IDENTITY = (
     "SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
-    "current_setting('server_version_num')::int, current_user, host(inet_server_addr()), inet_server_port()"
+    "current_setting('server_version_num')::int, current_user, host(inet_server_addr()), inet_server_port(), "
+    "extract(epoch FROM pg_postmaster_start_time())::text"
 )
 SESSION = (
     "SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout', 'application_name')"

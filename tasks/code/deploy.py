@@ -7,9 +7,11 @@ from collections.abc import Callable
 from tasks.app.candidate import serving
 from tasks.app.command import program
 from tasks.app.git import Git
+from tasks.app.guard import serving_at
 from tasks.release.environment import Environment
-from tasks.release.errors import CodeError, CommandError, RefusedError
+from tasks.release.errors import CodeError, CommandError
 from tasks.release.release import Deployed, Release, Reloaded
+from tasks.release.rules import refuse_stale
 
 INSTALL_TIMEOUT_S = 1800
 
@@ -21,11 +23,11 @@ def deploy(environment: Environment, release: Release, report: Callable[[str], N
 
     Raises:
         RefusedError: There is no proved backup: no code without it.
+        StaleBackupError: It is too old to migrate on: better refused before the code is changed than after.
         CodeError: The branch does not contain the commit, the tree has local changes, or git refuses.
         CommandError: The requirements cannot be installed.
     """
-    if release.backup is None or release.verification is None:
-        raise RefusedError(f"release {release.id} has no backup that was proved: no code is deployed without")
+    refuse_stale(environment, release)
     git = Git(environment)
     git.check_deployable(release.commit)
     git.checkout(release.commit)
@@ -47,13 +49,13 @@ def deploy(environment: Environment, release: Release, report: Callable[[str], N
     return Deployed(previous=release.previous_commit, commit=release.commit, installed=install)
 
 
-def reload(environment: Environment, report: Callable[[str], None]) -> Reloaded:
-    """Make the service run the code that is checked out.
+def reload(environment: Environment, release: Release, report: Callable[[str], None]) -> Reloaded:
+    """Make the service run the release's code.
 
     Raises:
-        CodeError: The reload command failed.
+        CodeError: Other code is checked out, or the reload command failed.
     """
-    checkout = serving(environment)
+    checkout = serving_at(environment, release.commit)
     if not environment.app.reload:
         report("no reload command is configured: the service is left as it is")
         return Reloaded(commit=checkout.commit, told=False)

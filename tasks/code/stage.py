@@ -52,5 +52,5 @@ def reload_service(order: Order) -> Reloaded | Preview:
         command = " ".join(environment.app.reload) or "nothing: no command is configured"
         return Preview(stage="reloaded", would=f"run {command}")
     return Ledger(Bucket(environment.storage), environment.name).carry_out(
-        order.release_id, "reloaded", lambda _: reload(environment, log), log
+        order.release_id, "reloaded", lambda release: reload(environment, release, log), log
     )

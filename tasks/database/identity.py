@@ -34,6 +34,19 @@ def identify(connection: psycopg.Connection[tuple[Any, ...]]) -> DatabaseIdentit
     )
 
 
+def server_started(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
+    """When the server at the other end was started, in seconds since 1970, to the microsecond.
+
+    Raises:
+        DatabaseError: The server does not answer.
+    """
+    try:
+        row = connection.execute("select extract(epoch from pg_postmaster_start_time())::text").fetchone()
+    except psycopg.Error as error:
+        raise explained(error, "cannot ask when the server was started") from None
+    return str(row[0]) if row else ""
+
+
 def same_database(one: DatabaseIdentity, other: DatabaseIdentity) -> bool:
     """Whether both are the same database: a rename keeps it the same, a restore elsewhere or a copy does not.
 

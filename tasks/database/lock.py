@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -12,9 +14,44 @@ from tasks.database.connection import connect, explained
 from tasks.release.environment import Database
 from tasks.release.errors import ReleaseInProgressError
 
+# pg_locks shows a key of 64 bits in two halves; objsubid 1 says that it is one.
+_OF_KEY: LiteralString = (
+    "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND ((classid::bigint << 32) | objid::bigint) = %s"
+)
+_IS_OURS: LiteralString = "SELECT EXISTS (SELECT " + _OF_KEY + " AND pid = pg_backend_pid())"
+_WHOSE: LiteralString = (
+    "SELECT application_name, backend_start, coalesce(host(client_addr), 'a local socket') " + _OF_KEY
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """An advisory lock that was taken, and the connection that it depends on."""
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    key: int
+    name: str
+
+    def check(self) -> None:
+        """Refuse to go on when the lock is gone: the server was restarted, or a pooler moved the session.
+
+        Raises:
+            ReleaseInProgressError: It is not held any more; somebody else may hold it by now.
+        """
+        try:
+            row = self.connection.execute(_IS_OURS, [self.key]).fetchone()
+        except psycopg.Error:
+            row = None
+        if row != (True,):
+            raise ReleaseInProgressError(
+                f"the {self.name} was lost: its connection ended, or goes through a pooler in transaction mode",
+                hint="run it again; [database] must reach the server itself, not a pooler",
+            )
+
 
 @contextmanager
-def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[None]:
+def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Held]:
     """Hold an advisory lock on a connection of its own for as long as the block runs.
 
     The lock lies in the maintenance database: an advisory lock belongs to one database, and a rollback gives the
@@ -26,7 +63,7 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Non
         holder: Who holds it, told to whoever comes second.
 
     Raises:
-        ReleaseInProgressError: Somebody holds it; the message says who and since when.
+        ReleaseInProgressError: Somebody holds it, the message says who and since when; or a pooler is in the way.
         DatabaseError: The server cannot be reached.
     """
     key = _key(database.name, subject)
@@ -41,7 +78,9 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Non
                 )
         except psycopg.Error as error:
             raise explained(error, f"cannot take the {subject} lock of {database.name}") from None
-        yield
+        held = Held(connection, key, f"{subject} lock of {database.name}")
+        held.check()
+        yield held
 
 
 def _key(dbname: str, subject: str) -> int:
@@ -49,16 +88,8 @@ def _key(dbname: str, subject: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _holder(connection: psycopg.Connection[tuple[object, ...]], key: int) -> str:
-    row = connection.execute(
-        """
-        SELECT a.application_name, a.backend_start, coalesce(host(a.client_addr), 'a local socket')
-        FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-          AND ((l.classid::bigint << 32) | l.objid::bigint) = %s
-        """,
-        [key],
-    ).fetchone()
+def _holder(connection: psycopg.Connection[tuple[Any, ...]], key: int) -> str:
+    row = connection.execute(_WHOSE, [key]).fetchone()
     if row is None:
         return "it ended just now; run this again"
     name, since, address = row

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import psycopg
 from psycopg import sql
 
-from tasks.app.candidate import serving
 from tasks.app.command import Checkout, manage
-from tasks.app.guard import check_identity
+from tasks.app.guard import check_identity, serving_at
 from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
 from tasks.migrate.limits import check_limits, limits
+from tasks.release.backup import Backup
 from tasks.release.environment import Environment
-from tasks.release.errors import CommandError, MigrationError, RefusedError, RunbookError, StaleBackupError
+from tasks.release.errors import CommandError, MigrationError, RefusedError, RunbookError, VerificationError
 from tasks.release.plan import Applied, AppliedMigration, Migration, Plan
 from tasks.release.release import Release
+from tasks.release.rules import proved, refuse_stale
+from tasks.store.bucket import Bucket
+from tasks.store.download import check_stored
 
 SESSION = "runbook: migrate "  # begins the application_name of every migrating session
 APPLYING = re.compile(r"^\s*Applying ([\w.]+)\.\.\.")
@@ -45,38 +48,37 @@ def apply(environment: Environment, release: Release, progress: Progress, report
 
     Raises:
         RefusedError: No proved backup, another set of migrations than planned, or limits that do not reach the session.
+        CodeError: Other code is checked out.
         StaleBackupError: The backup is too old to begin on.
+        VerificationError: The backup is no longer there as it was proved.
         WrongDatabaseError: The application reaches another database than the one backed up.
         ReleaseInProgressError: Another migration is under way.
         MigrationError: `migrate` failed; says what stands applied.
     """
-    if release.plan is None or release.backup is None or release.verification is None:
-        raise RefusedError(
-            f"release {release.id} has no plan, or no backup that was proved: nothing is migrated without",
-            hint="run the flow from its beginning with the same release id",
-        )
-    checkout = serving(environment)
-    if checkout.commit != release.commit:
-        raise RefusedError(
-            f"{checkout.directory} is at {checkout.commit[:12]}, the release is {release.commit[:12]}",
-            hint="somebody changed the checkout; run the release again",
-        )
+    planned, backup = proved(release)
+    checkout = serving_at(environment, release.commit)
     name = f"{SESSION}{release.id}"[:63]
     variables = limits(environment, name)
-    with advisory_lock(environment.database, "migrate", release.id):
+    with advisory_lock(environment.database, "migrate", release.id) as lock:
         wait_until_gone(environment.database, SESSION, environment.migrate.timeout_s, report)
         before = plan(environment, checkout, variables)
-        check_identity(environment, before.database, release.backup.source)
+        check_identity(environment, before.database, backup.source)
         check_limits(environment, before.database)
         if before.database.application_name != name:
             report(
                 f"the application names its sessions {before.database.application_name!r} by itself: if this run is"
                 " killed, what it leaves at work on the server is not recognised; fallback_application_name avoids that"
             )
-        already = _already(release.plan, before)
-        _refuse_stale_backup(environment, release, begun=bool(already))
+        already = _already(planned, before)
+        if not already:
+            # Once the migration began, the backup is the one to go back to, whatever its age.
+            refuse_stale(environment, release)
+        _refuse_lost_backup(environment, backup)
         for label in already:
             report(f"{label} is applied already")
+        # Again, since a killed `migrate` may have been on its way to the server a moment ago.
+        wait_until_gone(environment.database, SESSION, environment.migrate.timeout_s, report)
+        lock.check()
         began = time.monotonic()
         # Also when nothing is left: what follows the last migration (permissions, content types) may not have happened.
         begun = bool(before.pending or already)
@@ -86,9 +88,9 @@ def apply(environment: Environment, release: Release, progress: Progress, report
         if after.pending:
             labels = ", ".join(migration.label for migration in after.pending)
             raise MigrationError(f"`migrate` ended well, yet {labels} are still pending", hint="look at its output")
-        analyzed = _analyze(environment, release.plan.tables, report)
+        analyzed = _analyze(environment, planned.tables, report)
     return Applied(
-        migrations=tuple(AppliedMigration(label=m.label, seconds=timings.get(m.label)) for m in release.plan.pending),
+        migrations=tuple(AppliedMigration(label=m.label, seconds=timings.get(m.label)) for m in planned.pending),
         already=already,
         seconds=seconds,
         lock_timeout_s=environment.migrate.lock_timeout_s,
@@ -111,15 +113,22 @@ def _already(planned: Plan, now: Plan) -> tuple[str, ...]:
     return tuple(migration.label for migration in planned.pending if migration.label not in pending)
 
 
-def _refuse_stale_backup(environment: Environment, release: Release, *, begun: bool) -> None:
-    assert release.backup is not None  # noqa: S101 - `apply` refused already
-    age_s = (datetime.now(UTC) - release.backup.started_at).total_seconds()
-    # Once the migration began, the backup is the one to go back to, whatever its age.
-    if age_s > environment.backup.max_age_s and not begun and release.plan and release.plan.pending:
-        raise StaleBackupError(
-            f"the backup of release {release.id} is {age_s / 60:.0f} minutes old: rows written since are at risk",
-            hint="`--release-id new` starts a new release with a new backup; [backup] max_age_s is the limit",
+def _refuse_lost_backup(environment: Environment, backup: Backup) -> None:
+    """Refuse when the backup is gone since it was proved: a rule of the bucket or a person may have removed it.
+
+    Raises:
+        VerificationError: The manifest or an object is missing or another one; names it.
+    """
+    bucket = Bucket(environment.storage)
+    manifest = bucket.read(backup.manifest_key)
+    if manifest is None or hashlib.sha256(manifest.body).hexdigest() != backup.manifest_sha256:
+        raise VerificationError(
+            f"the manifest {backup.manifest_key} is gone or was changed since the backup was proved",
+            subject=backup.manifest_key,
+            hint="`--release-id new` starts a new release with a new backup; find out what removes objects there",
         )
+    for stored in backup.objects:
+        check_stored(bucket, stored)
 
 
 def _migrate(

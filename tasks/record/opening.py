@@ -57,7 +57,10 @@ def open_release(
     if newest and newest.status != "finished":
         if release_id != NEW and newest.commit == commit and _backup_is_good(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
-        if newest.status == "running":
+        if newest.smoke is not None:
+            # It died between its last stage and its last line.
+            ledger.update(newest.id, lambda record: record.closed("finished", "finished", now()))
+        elif newest.status == "running":
             what = f"its run died; superseded by a release of {ref}"
             ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
             report(f"release {newest.id} was left running by a run that died; it is closed as failed")

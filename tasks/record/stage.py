@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -12,16 +14,18 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks.app.git import Git
-from tasks.database.lock import advisory_lock
+from tasks.database.lock import Held, advisory_lock
 from tasks.record.opening import open_release
 from tasks.record.report import preview_report, release_report
-from tasks.release.environment import Environment, load
+from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, RefusedError, RunbookError, may_retry
 from tasks.release.order import Order, Preview
 from tasks.release.plan import Plan
-from tasks.release.release import Status
+from tasks.release.release import Release, Status
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
+
+T = TypeVar("T")
 
 
 @task(
@@ -45,13 +49,32 @@ def open_order(environment_name: str, ref: str, release_id: str, dry_run: bool) 
     return Order(environment=environment_name, ref=ref, commit=release.commit, release_id=release.id, dry_run=False)
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A release whose stages are being carried out, one after the other, under the release lock."""
+
+    order: Order
+    lock: Held | None  # a dry run needs none
+
+    def carry_out(self, stage: Callable[[Order], T]) -> T:
+        """Carry one stage out, if the release lock is still ours.
+
+        Raises:
+            ReleaseInProgressError: The lock was lost.
+        """
+        if self.lock:
+            self.lock.check()
+        return stage(self.order)
+
+
 @contextmanager
-def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_run: bool) -> Iterator[Order]:
+def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_run: bool) -> Iterator[UnderWay]:
     """Hold the release lock around a release's stages, close its record in every outcome, and publish its report.
 
     Raises:
         RefusedError: The environment is of another kind than this chapter deploys to.
         ReleaseInProgressError: Another release of this environment is under way.
+        StoreError: The end could not be written to the record.
     """
     environment = load(environment_name)
     if environment.kind != kind:
@@ -60,17 +83,25 @@ def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_
             hint=f"use the flow of its own chapter: each asks for what {environment.kind} needs",
         )
     if dry_run:
-        yield open_order(environment_name, ref, release_id, dry_run)
+        yield UnderWay(open_order(environment_name, ref, release_id, dry_run), None)
         return
-    with advisory_lock(environment.database, "release", f"{ref} by {_requester()}"):
+    with advisory_lock(environment.database, "release", f"{ref} by {_requester()}") as lock:
         order = open_order(environment_name, ref, release_id, dry_run)
+        ledger = Ledger(Bucket(environment.storage), environment_name)
         try:
-            yield order
+            yield UnderWay(order, lock)
         except BaseException as error:
             what = error.message if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
-            _close(environment, order, "failed", f"ended: {what}")
+            try:
+                _publish(_closed(ledger, order, "failed", f"ended: {what}"))
+            except Exception as second:  # noqa: BLE001 - why the release ended must not be hidden
+                get_run_logger().error("the end of %s could not be written down or told: %s", order.release_id, second)
             raise
-        _close(environment, order, "finished", "finished")
+        release = _closed(ledger, order, "finished", "finished")
+        try:
+            _publish(release)
+        except Exception as error:  # noqa: BLE001 - a report that Prefect does not take changes nothing of the release
+            get_run_logger().error("the report could not be published, `runbook report` shows it: %s", error)
 
 
 def publish_preview(order: Order, previews: Sequence[Preview], plan: Plan) -> None:
@@ -80,21 +111,21 @@ def publish_preview(order: Order, previews: Sequence[Preview], plan: Plan) -> No
     )
 
 
-def _close(environment: Environment, order: Order, status: Status, what: str) -> None:
-    """Write the end down and publish the report; a failure of either must not hide why the release ended."""
-    log = get_run_logger()
-    ledger = Ledger(Bucket(environment.storage), environment.name)
-    try:
-        release = ledger.load(order.release_id)
-        if release.status != "finished":
-            release = ledger.update(order.release_id, lambda record: record.closed(status, what, now()))
-        create_markdown_artifact(
-            release_report(release),
-            key=f"release-{environment.name}",
-            description=f"{order.ref} to {environment.name}: {release.status}",
-        )
-    except RunbookError as error:
-        log.error("the end of release %s could not be written down: %s", order.release_id, error)
+def _closed(ledger: Ledger, order: Order, status: Status, what: str) -> Release:
+    """Write a release's end down, unless it is finished already."""
+
+    def close(record: Release) -> Release:
+        return record if record.status == "finished" else record.closed(status, what, now())
+
+    return ledger.update(order.release_id, close)
+
+
+def _publish(release: Release) -> None:
+    create_markdown_artifact(
+        release_report(release),
+        key=f"release-{release.environment}",
+        description=f"{release.ref} to {release.environment}: {release.status}",
+    )
 
 
 def _requester() -> str:

@@ -113,6 +113,9 @@ class Backup(Section):
     table_groups: int = Field(1, ge=1, le=16, description="dumps of one snapshot that run side by side")
     part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=256 * 2**20, description="size of an S3 multipart part")
     max_age_s: float = Field(3600, gt=0, description="a migration does not begin on an older backup")
+    timeout_s: float = Field(
+        6 * 3600, gt=0, allow_inf_nan=False, description="the longest that a dump or a restore may take"
+    )
     verify: Literal["stored", "read", "restored"] = "restored"
     scratch_server: Database | None = Field(None, description="restores are made there; none: the environment's own")
     restore_jobs: int = Field(2, ge=1, le=32)

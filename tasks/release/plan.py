@@ -23,6 +23,7 @@ class Reached(Record):
     port: str | None
     server_addr: str | None
     server_port: int | None
+    server_started: str  # when the server was started, in seconds since 1970: a clone keeps all but this
     lock_timeout_ms: int
     statement_timeout_ms: int
     application_name: str

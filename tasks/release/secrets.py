@@ -9,7 +9,11 @@ from typing import Annotated
 import httpx
 from pydantic import BeforeValidator, SecretStr, ValidationInfo
 
+from tasks.release import prefect_api
+from tasks.release.errors import ConfigurationError
+
 FORMS = '{ env = "NAME" }, { file = "path" } or { block = "name of a Prefect Secret block" }'
+BLOCK_TIMEOUT_S = 10  # a secret is read at every load of its file
 
 
 def resolve(reference: object, info: ValidationInfo) -> SecretStr:
@@ -54,23 +58,19 @@ def _from_file(name: str, directory: Path) -> str:
 
 def _from_block(name: str, _directory: Path) -> str:
     """Ask the Prefect API, so that this layer needs no Prefect."""
-    api = os.environ.get("PREFECT_API_URL")
-    if not api:
-        raise ValueError(f"the Secret block {name!r} needs PREFECT_API_URL to be set")
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    key = os.environ.get("PREFECT_API_KEY")
     try:
-        answer = httpx.get(
-            f"{api}/block_types/slug/secret/block_documents/name/{name}",
-            params={"include_secrets": "true"},
-            auth=(user, password) if user else None,
-            headers={"authorization": f"Bearer {key}"} if key else None,
-            timeout=10,
-        )
+        with prefect_api.client(timeout_s=BLOCK_TIMEOUT_S) as api:
+            answer = api.get(
+                f"/block_types/slug/secret/block_documents/name/{name}", params={"include_secrets": "true"}
+            )
+    except ConfigurationError:
+        raise ValueError(f"the Secret block {name!r} needs PREFECT_API_URL to be set") from None
     except httpx.HTTPError as error:
-        raise ValueError(f"the Secret block {name!r} cannot be read: {type(error).__name__} at {api}") from None
+        raise ValueError(
+            f"the Secret block {name!r} cannot be read: {type(error).__name__} at {api.base_url}"
+        ) from None
     if answer.status_code != httpx.codes.OK:
-        raise ValueError(f"the Secret block {name!r} cannot be read: {api} answered {answer.status_code}")
+        raise ValueError(f"the Secret block {name!r} cannot be read: {api.base_url} answered {answer.status_code}")
     return str(answer.json()["data"]["value"])
 
 

@@ -16,6 +16,7 @@ from tests.deployments.embedded.conftest import REPOSITORY
 
 PRESET = """
 name = "test"
+kind = "test"
 [app]
 directory = "../app"
 branch = "main"

@@ -71,6 +71,14 @@ def test_the_server_that_is_meant_can_be_named(staging_site: Site) -> None:
     assert "system_identifier" in caught.value.hint
 
 
+def test_a_physical_copy_of_the_server_is_refused(staging_site: Site) -> None:
+    """A restored snapshot keeps identifier, oid and name; the moment of its start is its own."""
+    session = plan(staging_site.environment, staging_site.checkout).database
+    copy = session.model_copy(update={"server_started": "1763780400.123456"})
+    with pytest.raises(WrongDatabaseError, match="a physical copy of"):
+        check_identity(staging_site.environment, copy)
+
+
 def test_another_database_than_the_one_backed_up_is_refused(staging_site: Site) -> None:
     session = plan(staging_site.environment, staging_site.checkout).database
     with pytest.raises(WrongDatabaseError, match="which is not the database that was backed up"):

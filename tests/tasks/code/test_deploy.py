@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 
 from tasks.code.deploy import deploy, reload
-from tasks.release.errors import CodeError, CommandError, RefusedError
-from tests.builders import backup, release, verification
+from tasks.release.errors import CodeError, CommandError, RefusedError, StaleBackupError
+from tests.builders import backup, plan, release, verification
 from tests.fix_app import Site
+
+PROVED = {"plan": plan(), "backup": backup(), "verification": verification()}
 
 
 def test_a_release_is_checked_out_and_reloaded(served_site: Site) -> None:
@@ -20,7 +24,12 @@ def test_a_release_is_checked_out_and_reloaded(served_site: Site) -> None:
     made = deploy(
         site.environment,
         release(
-            commit=commit, previous_commit=before, checked_out=before, backup=backup(), verification=verification()
+            commit=commit,
+            previous_commit=before,
+            checked_out=before,
+            backup=backup(),
+            verification=verification(),
+            plan=plan(),
         ),
         told.append,
     )
@@ -28,11 +37,11 @@ def test_a_release_is_checked_out_and_reloaded(served_site: Site) -> None:
     assert site.checkout.commit == commit
     assert httpx.get(f"{site.url}/api/health").json()["release"] == before, "the old code serves until the reload"
 
-    assert reload(site.environment, told.append).commit == commit
+    assert reload(site.environment, release(commit=commit), told.append).commit == commit
     site.wait_for_release(commit)
 
 
-@pytest.mark.parametrize("proof", [{}, {"backup": backup()}])
+@pytest.mark.parametrize("proof", [{}, {"plan": plan(), "backup": backup()}])
 def test_no_code_without_a_proved_backup(staging_site: Site, proof: dict[str, object]) -> None:
     before = staging_site.commit_of("v1.0")
     with pytest.raises(RefusedError, match="no backup that was proved"):
@@ -44,7 +53,12 @@ def test_changed_requirements_are_installed_and_a_failure_can_be_repeated(stagin
     before = staging_site.commit_of("v1.0")
     commit = staging_site.publish({"requirements.txt": "Django>=5.2,<5.3\n# changed\n"})
     wanted = release(
-        commit=commit, previous_commit=before, checked_out=before, backup=backup(), verification=verification()
+        commit=commit,
+        previous_commit=before,
+        checked_out=before,
+        backup=backup(),
+        verification=verification(),
+        plan=plan(),
     )
     broken = staging_site.configure(app={"install": ["{python}", "-c", "raise SystemExit('no network')"]})
     staging_site.fetch()
@@ -59,14 +73,33 @@ def test_changed_requirements_are_installed_and_a_failure_can_be_repeated(stagin
 def test_local_changes_are_never_overwritten(staging_site: Site) -> None:
     file = staging_site.app / "manage.py"
     file.write_text(file.read_text() + "# a hot fix by hand\n")
-    wanted = release(commit=staging_site.commit_of("v1.1"), backup=backup(), verification=verification())
+    wanted = release(commit=staging_site.commit_of("v1.1"), **PROVED)
     with pytest.raises(CodeError, match=r"local changes: M manage\.py"):
         deploy(staging_site.environment, wanted, print)
     assert "hot fix" in file.read_text()
 
 
+def test_a_backup_that_is_too_old_is_refused_before_the_code_is_changed(staging_site: Site) -> None:
+    old = backup(started_at=datetime.now(UTC) - timedelta(minutes=61))
+    wanted = release(
+        commit=staging_site.commit_of("v1.1"),
+        plan=plan("documents.0002_document_category"),
+        backup=old,
+        verification=verification(),
+    )
+    with pytest.raises(StaleBackupError, match="61 minutes old"):
+        deploy(staging_site.environment, wanted, print)
+    assert staging_site.checkout.commit == staging_site.commit_of("v1.0")
+
+
 def test_a_reload_that_fails_says_what_to_do(staging_site: Site) -> None:
+    serving = release(commit=staging_site.commit_of("v1.0"))
     with pytest.raises(CodeError, match="could not be reloaded") as caught:
-        reload(staging_site.environment, print)  # nothing serves
+        reload(staging_site.environment, serving, print)  # nothing serves
     assert "is it running?" in caught.value.hint
-    assert not reload(staging_site.configure(app={"reload": []}), print).told
+    assert not reload(staging_site.configure(app={"reload": []}), serving, print).told
+
+
+def test_other_code_than_the_releases_is_not_taken_up(staging_site: Site) -> None:
+    with pytest.raises(CodeError, match="the release is"):
+        reload(staging_site.environment, release(commit=staging_site.commit_of("v1.1")), print)

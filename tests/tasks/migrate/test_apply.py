@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,16 +18,21 @@ from tasks.database.identity import identify
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
 from tasks.migrate.apply import apply
+from tasks.release.backup import BackupObject
+from tasks.release.environment import Environment
 from tasks.release.errors import (
+    CodeError,
     DatabaseError,
     MigrationError,
     RefusedError,
     ReleaseInProgressError,
     StaleBackupError,
+    VerificationError,
     WrongDatabaseError,
 )
 from tasks.release.plan import Applied, Plan
 from tasks.release.release import Release
+from tasks.store.bucket import Bucket
 from tests.builders import backup, identity, release, verification
 from tests.fix_app import Site
 
@@ -58,12 +65,19 @@ def ready(staging_site: Site, plans: dict[str, Plan]) -> Ready:
         fields = {
             "commit": commit,
             "plan": plans[commit],
-            "backup": backup(source=source),
+            "backup": backup(source=source, **stored_manifest(environment)),
             "verification": verification(),
         }
         return release(**fields | changes)
 
     return made
+
+
+def stored_manifest(environment: Environment) -> dict[str, str]:
+    """A manifest in the bucket, and what a release remembers of it."""
+    key = environment.storage.key("backups", secrets.token_hex(4), "manifest.json")
+    Bucket(environment.storage).write(key, b"{}")
+    return {"manifest_key": key, "manifest_sha256": hashlib.sha256(b"{}").hexdigest()}
 
 
 def carried_out(site: Site, wanted: Release, told: list[str], **migrate: float) -> Applied:
@@ -129,7 +143,7 @@ def test_limits_reach_every_statement_and_name_the_session(staging_site: Site, r
 @pytest.mark.parametrize("missing", ["plan", "backup", "verification"])
 def test_nothing_is_migrated_without(staging_site: Site, missing: str) -> None:
     there = {"plan": None, "backup": backup(), "verification": verification()} | {missing: None}
-    with pytest.raises(RefusedError, match="nothing is migrated without"):
+    with pytest.raises(RefusedError, match="nothing is deployed without"):
         carried_out(staging_site, release(**there), [])
     assert not staging_site.applied() & V1_1
 
@@ -145,8 +159,32 @@ def test_a_backup_that_does_not_fit_is_refused(staging_site: Site, ready: Ready,
     with pytest.raises(WrongDatabaseError, match="the database that was backed up"):
         carried_out(staging_site, wanted.model_copy(update={"backup": other}), told)
     staging_site.check_out("v1.0")
-    with pytest.raises(RefusedError, match=r"staging is at [0-9a-f]{12}, the release is"):
+    with pytest.raises(CodeError, match=r"staging is at [0-9a-f]{12}, the release is"):
         carried_out(staging_site, wanted, told)
+    assert not staging_site.applied() & V1_1
+
+
+def test_a_backup_that_was_removed_since_it_was_proved_is_refused(
+    staging_site: Site, ready: Ready, told: list[str]
+) -> None:
+    wanted = ready()
+    assert wanted.backup is not None
+    Bucket(staging_site.environment.storage).client.delete_object(
+        Bucket=staging_site.environment.storage.bucket, Key=wanted.backup.manifest_key
+    )
+    with pytest.raises(VerificationError, match=r"manifest\.json is gone") as caught:
+        carried_out(staging_site, wanted, told)
+    assert caught.value.subject == wanted.backup.manifest_key
+    lost_object = BackupObject(
+        dump="database", key="staging/gone", bytes=3, sha256="0" * 64, etag="e", checksum=None, version_id=None
+    )
+    lost = backup(
+        source=wanted.backup.source,
+        objects=(lost_object,),
+        **stored_manifest(staging_site.environment),
+    )
+    with pytest.raises(VerificationError, match="staging/gone"):
+        carried_out(staging_site, wanted.model_copy(update={"backup": lost}), told)
     assert not staging_site.applied() & V1_1
 
 
@@ -256,6 +294,16 @@ def test_of_two_at_once_the_second_is_told_who_is_first(staging_site: Site, read
     assert not staging_site.applied() & V1_1
     with advisory_lock(database, "migrate", "it is free again"):
         pass
+
+
+def test_a_lost_lock_is_noticed(staging_site: Site) -> None:
+    with advisory_lock(staging_site.environment.database, "release", "of a server that restarts") as held:
+        held.check()
+        staging_site.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s", "%that restarts"
+        )
+        with pytest.raises(ReleaseInProgressError, match="was lost"):
+            held.check()
 
 
 def test_a_lock_ends_with_the_session_that_held_it(staging_site: Site) -> None:

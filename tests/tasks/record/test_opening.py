@@ -127,7 +127,7 @@ def test_an_id_is_of_one_commit(staging_site: Site) -> None:
     died = left(staging_site, "v1.0")
     with pytest.raises(RefusedError, match=f"release {died.id} is of v1.0 .*, not of v1.1") as caught:
         opened(staging_site, release_id=died.id)
-    assert "leave the release id empty" in caught.value.hint
+    assert "`new` as release id" in caught.value.hint
     assert opened(staging_site, "v1.0", release_id=died.id).id == died.id
     with pytest.raises(RefusedError, match="there is no release nothing"):
         opened(staging_site, release_id="nothing")

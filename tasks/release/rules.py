@@ -1,0 +1,42 @@
+"""Rules of the runbook that more than one stage holds to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tasks.release.backup import Backup
+from tasks.release.environment import Environment
+from tasks.release.errors import RefusedError, StaleBackupError
+from tasks.release.plan import Plan
+from tasks.release.release import Release
+
+
+def proved(release: Release) -> tuple[Plan, Backup]:
+    """The plan and the backup of a release: neither code nor migrations without them.
+
+    Raises:
+        RefusedError: One is missing, or the backup was not proved.
+    """
+    if release.plan is None or release.backup is None or release.verification is None:
+        raise RefusedError(
+            f"release {release.id} has no plan, or no backup that was proved: nothing is deployed without",
+            hint="run the flow from its beginning with the same release id",
+        )
+    return release.plan, release.backup
+
+
+def refuse_stale(environment: Environment, release: Release) -> None:
+    """Refuse to begin a migration on a backup that is too old.
+
+    Raises:
+        StaleBackupError: Rows written since would be at risk.
+    """
+    plan, backup = proved(release)
+    age_s = (datetime.now(UTC) - backup.started_at).total_seconds()
+    if plan.pending and age_s > environment.backup.max_age_s:
+        raise StaleBackupError(
+            f"the backup of release {release.id} is {age_s / 60:.0f} minutes old, allowed are"
+            f" {environment.backup.max_age_s / 60:.0f}: rows written since are at risk",
+            hint="`--release-id new` starts a new release with a new backup; where backup and proof take longer than"
+            " that, [backup] max_age_s has to be longer too",
+        )
