@@ -22,7 +22,7 @@ NOT_STARTED = 127  # the shell's code for a program that is not there
 CHUNK_BYTES = 65536
 OUTPUT_LIMIT = 1_000_000  # characters kept of what a program prints; the end is what explains a failure
 LINE_LIMIT = 65536  # characters; a longer line is told in pieces
-HELD_BACK = 4096  # characters; longer than a secret, which must not be cut in two
+HELD_BACK = 16384  # characters; longer than a secret, which must not be cut in two
 HEAD_LIMIT = 500  # characters of an unfinished line that are told
 LOOK_S = 0.1  # between two looks whether a silent program has ended
 DRAIN_S = 1.0  # how long a program's last words are waited for when a daemon that it left behind holds the pipe open
@@ -42,7 +42,7 @@ NOT_PASSED_ON = (
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
 )
-# The marks by which a worker's daemon is known (deployments.embedded.processes): what a dead worker left is found by them.
+# The marks of a worker's children (deployments.embedded.processes): what a worker that died left is found by them.
 PASSED_ON = ("RUNBOOK_STATE", "RUNBOOK_SERVICE")
 BLOTTED = "******"  # what Environment.redacted makes of a secret
 
@@ -198,8 +198,7 @@ def _inherited(environment: Environment) -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name in PASSED_ON
-        or not (name.startswith(NOT_PASSED_ON) or environment.redacted(value).strip() == BLOTTED)
+        if name in PASSED_ON or not (name.startswith(NOT_PASSED_ON) or environment.redacted(value).strip() == BLOTTED)
     }
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import IO
 
 from tasks.database.binaries import Client
-from tasks.database.connection import variables_of
+from tasks.database.connection import is_passing, variables_of
 from tasks.release.environment import Database
 from tasks.release.errors import CommandError
 
@@ -22,24 +25,15 @@ PIPE_BYTES = 2**20  # a larger pipe lets the dump run ahead while a part is on i
 # Variables of our own process that would lead a client elsewhere than the environment file says.
 REDIRECTING = ("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGDATABASE", "PGTARGETSESSIONATTRS", "PGCLIENTENCODING")
 
-# What libpq and the server say when the same call may succeed later.
-PASSING = (
-    "server closed the connection",
-    "terminating connection",
-    "lock timeout",
-    "Connection refused",
-    "timeout expired",
-    "could not receive data",
-    "SSL SYSCALL",
-    "is starting up",
-    "is shutting down",
-    "too many clients",
-)
-
 
 def may_pass(error: CommandError) -> bool:
     """Whether another try may help: a lost connection, a restart, a lost race for a lock."""
-    return any(words in error.output for words in PASSING)
+    return error.exit_code is not None and is_passing(error.output)
+
+
+def late_hint(error: CommandError) -> str:
+    """What to do about a program that was stopped at its deadline; empty when it was not."""
+    return "" if error.exit_code is not None else "it was stopped; look what held it up, or raise [backup] timeout_s"
 
 
 class Program:
@@ -50,6 +44,7 @@ class Program:
         arguments: Its name and its arguments.
         database: What it works on.
         purpose: Shown in pg_stat_activity.
+        deadline: When it is stopped, by time.monotonic().
         dbname: Another database of the same server.
         options: Settings of its session, such as `-c statement_timeout=0`.
         files: Open files it inherits.
@@ -63,6 +58,7 @@ class Program:
         *,
         database: Database,
         purpose: str,
+        deadline: float,
         dbname: str | None = None,
         options: str = "",
         files: tuple[int, ...] = (),
@@ -79,6 +75,7 @@ class Program:
             bufsize=0,
             env=variables,
             pass_fds=files,
+            process_group=0,  # so that the workers of pg_restore can be killed with it
         )
         assert self._process.stdout is not None  # noqa: S101 -- asked for above
         assert self._process.stderr is not None  # noqa: S101
@@ -89,6 +86,10 @@ class Program:
         self._on_words = on_words
         self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
         self._listener.start()
+        self._late = False
+        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._end_late)
+        self._timer.daemon = True
+        self._timer.start()
 
     def __enter__(self) -> Program:
         return self
@@ -96,12 +97,8 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        try:
-            self._process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._timer.cancel()
+        self._end()
         self._listener.join()
         self.stdout.close()
 
@@ -118,12 +115,26 @@ class Program:
         """Wait for its end.
 
         Raises:
-            CommandError: It failed; with its last words.
+            CommandError: It failed, or ran out of time (exit code None); with its last words.
         """
         code = self._process.wait()
         self._listener.join()
         if code != 0:
-            raise CommandError(self.name, code, "\n".join(self._words))
+            raise CommandError(self.name, None if self._late else code, "\n".join(self._words))
+
+    def _end_late(self) -> None:
+        self._late = True
+        self._end()
+
+    def _end(self) -> None:
+        """Ask, then kill: a client whose server does not answer waits for it even to cancel."""
+        self.stop()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _listen(self, stderr: IO[bytes]) -> None:
         with stderr:

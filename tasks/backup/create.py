@@ -71,6 +71,7 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
             bucket,
             place,
             part_bytes=part_bytes(settings.part_bytes, len(dumps)),
+            timeout_s=settings.timeout_s,
             progress=Volume(report, "dumped").reached,
         )
         fingerprinter = Fingerprinter(environment.database, tables, snapshot=snapshot.id)
@@ -143,6 +144,7 @@ def stream_dump(environment: Environment, bucket: Bucket, backup_id: str, report
             bucket,
             place_of(bucket.storage, backup_id),
             part_bytes=part_bytes(environment.backup.part_bytes, len(dumps)),
+            timeout_s=environment.backup.timeout_s,
             progress=Volume(report, "dumped").reached,
         )
         objects = run_side_by_side([partial(dumper.run, dump) for dump in dumps], dumper.stop)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tasks.backup.client import Program, may_pass
+from tasks.backup.client import Program, late_hint, may_pass
 from tasks.backup.contents import Table
 from tasks.database.binaries import Client
+from tasks.database.connection import conninfo_of
 from tasks.release.backup import BackupObject
 from tasks.release.environment import Database
 from tasks.release.errors import BackupError, CommandError
@@ -71,6 +73,7 @@ class Dumper:
         bucket: Where to.
         place: The prefix of the objects.
         part_bytes: Size of a multipart part.
+        timeout_s: After which dumps that still run are stopped, counted from now.
         progress: Called with a dump's name and the bytes it has produced so far.
     """
 
@@ -83,6 +86,7 @@ class Dumper:
         place: str,
         *,
         part_bytes: int,
+        timeout_s: float,
         progress: Callable[[str, int], None] = lambda _name, _bytes: None,
     ) -> None:
         self.client = client
@@ -91,6 +95,7 @@ class Dumper:
         self.bucket = bucket
         self.place = place
         self.part_bytes = part_bytes
+        self.deadline = time.monotonic() + timeout_s
         self.progress = progress
         self.warnings: list[str] = []
         self._running: set[Program] = set()
@@ -111,10 +116,16 @@ class Dumper:
             f"--lock-wait-timeout={LOCK_WAIT_S * 1000}",
             *([f"--snapshot={self.snapshot}"] if self.snapshot else []),
             *dump.selection,
+            f"--dbname={conninfo_of(self.database.name)}",
         ]
         key = f"{self.place}{dump.name}.dump"
         with Program(
-            self.client, arguments, database=self.database, purpose="backup", on_words=self.warnings.append
+            self.client,
+            arguments,
+            database=self.database,
+            purpose="backup",
+            deadline=self.deadline,
+            on_words=self.warnings.append,
         ) as program:
             with self._lock:
                 self._running.add(program)
@@ -126,7 +137,7 @@ class Dumper:
                     program.confirm()
                 except CommandError as error:
                     raise BackupError(
-                        f"{key} could not be made: {error.message}", hint=_hint(error.output), retryable=may_pass(error)
+                        f"{key} could not be made: {error.message}", hint=_hint(error), retryable=may_pass(error)
                     ) from None
 
             stored = upload(
@@ -153,9 +164,9 @@ def _pattern(table: Table) -> str:
     return f'"{schema}"."{name}"'
 
 
-def _hint(output: str) -> str:
-    if "lock timeout" in output:
+def _hint(error: CommandError) -> str:
+    if "lock timeout" in error.output:
         return f"something held a table for more than {LOCK_WAIT_S} s; look at pg_stat_activity"
-    if "server version mismatch" in output:
+    if "server version mismatch" in error.output:
         return "name a newer client in backup.client"
-    return ""
+    return late_hint(error)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import psycopg
 
 from tasks.backup.contents import Table, content_of
 from tasks.backup.snapshot import Connection, reading
@@ -13,6 +16,7 @@ from tasks.release.environment import Database
 from tasks.release.errors import BackupError
 
 CONNECTIONS = 2  # a hash costs about what pg_dump's reading costs; more would slow the application
+CANCEL_TIMEOUT_S = 5
 
 
 class Fingerprinter:
@@ -58,5 +62,6 @@ class Fingerprinter:
         """Make the jobs end soon."""
         self._stopped.set()
         for connection in list(self._connections):
-            if not connection.closed:
-                connection.cancel()
+            # Where the server is gone, there is nothing to cancel.
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CANCEL_TIMEOUT_S)

@@ -44,7 +44,7 @@ union all select 'table of an extension: its rows are not in the backup: ' || fo
 union all select 'materialized view: made anew by the restore, from the restored rows: '
   || format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
   where c.relkind = 'm' and {_USER_SCHEMA}
-union all select 'tablespace: the restore puts its objects there only where it exists: ' || quote_ident(s.spcname)
+union all select 'tablespace: a restore puts its objects into the default one: ' || quote_ident(s.spcname)
   from pg_tablespace s where s.spcname not in ('pg_default', 'pg_global')
   and exists (select from pg_class c where c.reltablespace = s.oid)
 union all select 'foreign server: passwords of its user mappings may be missing from the backup: '

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
-from tasks.backup.client import Program, may_pass
+from tasks.backup.client import Program, late_hint, may_pass
 from tasks.backup.dump import EVERYTHING
 from tasks.backup.progress import Report, Volume
-from tasks.backup.scratch import server_of
+from tasks.backup.scratch import becoming, server_of
 from tasks.backup.toc import Choice, Rights, choose
 from tasks.database.binaries import Client, find_client
-from tasks.database.connection import connect, explained, name_of
+from tasks.database.connection import connect, conninfo_of, explained, name_of
 from tasks.release.backup import Manifest
 from tasks.release.environment import Database, Environment
 from tasks.release.errors import BackupError, CommandError
@@ -33,7 +32,7 @@ OPTIONS = (
 
 _RIGHTS = """
 select rolsuper,
-  array(select rolname::text from pg_roles where pg_has_role(current_user, oid, 'member')),
+  array(select rolname::text from pg_roles where pg_has_role(current_user, oid, %s)),
   array(select rolname::text from pg_roles),
   array(select distinct v.name::text from pg_available_extension_versions v
     join pg_available_extensions e on e.name = v.name and e.default_version = v.version
@@ -52,16 +51,8 @@ class Restored(NamedTuple):
     findings: tuple[str, ...]
 
 
-def restore(
-    environment: Environment,
-    bucket: Bucket,
-    manifest: Manifest,
-    dbname: str,
-    report: Report,
-    *,
-    server: Database | None = None,
-) -> Restored:
-    """Restore a backup into an empty database.
+def restore(environment: Environment, bucket: Bucket, manifest: Manifest, dbname: str, report: Report) -> Restored:
+    """Restore a backup into an empty database on the server of restores.
 
     The dump is downloaded to an unnamed file of the temporary directory, which is gone with this process, and
     nothing of it is used before its SHA-256 was found right.
@@ -72,7 +63,6 @@ def restore(
         manifest: What it is.
         dbname: The database, which exists and is empty.
         report: Told what is going on.
-        server: Where that database is; None: the server of restores.
 
     Raises:
         VerificationError: An object is missing or damaged; the database is untouched.
@@ -80,7 +70,8 @@ def restore(
         DatabaseError: The server cannot be reached or refuses.
         StoreError: The bucket refuses or is lost.
     """
-    server = server or server_of(environment)
+    deadline = time.monotonic() + environment.backup.timeout_s
+    server = server_of(environment)
     version, rights = _ask(server, dbname)
     client = find_client(environment.backup.client, manifest.source.server_version, version)
     if client.major < Client(client.directory, manifest.client_version).major:
@@ -94,7 +85,7 @@ def restore(
         read_s = time.monotonic() - began
         began = time.monotonic()
         report(f"restoring {manifest.id} into {dbname} with {environment.backup.restore_jobs} jobs")
-        work = _Restore(client, server, dbname, environment.backup.restore_jobs, manifest)
+        work = _Restore(client, server, dbname, environment.backup.restore_jobs, manifest, deadline)
         choice = work.choice(files[EVERYTHING], rights)
         work.run(files, choice, rights, open_files)
         restore_s = time.monotonic() - began
@@ -109,12 +100,15 @@ def restore(
 class _Restore:
     """The calls of pg_restore for one database."""
 
-    def __init__(self, client: Client, server: Database, dbname: str, jobs: int, manifest: Manifest) -> None:
+    def __init__(
+        self, client: Client, server: Database, dbname: str, jobs: int, manifest: Manifest, deadline: float
+    ) -> None:
         self.client = client
         self.server = server
         self.dbname = dbname
         self.jobs = jobs
         self.manifest = manifest
+        self.deadline = deadline
 
     def choice(self, file: IO[bytes], rights: Rights) -> Choice:
         """What of the dump of everything this role can restore."""
@@ -141,8 +135,9 @@ class _Restore:
     def _restore(
         self, file: IO[bytes], selection: list[str], choice: Choice, rights: Rights, listed: IO[bytes] | None
     ) -> None:
-        arguments = ["--exit-on-error", f"--jobs={self.jobs}", "--no-subscriptions", *selection]
-        arguments.append(f"--dbname={make_conninfo(dbname=self.dbname)}")
+        # Tablespaces are directories of a server; another server has others.
+        arguments = ["--exit-on-error", f"--jobs={self.jobs}", "--no-subscriptions", "--no-tablespaces", *selection]
+        arguments.append(f"--dbname={conninfo_of(self.dbname)}")
         inherited = [file.fileno()]
         if listed:
             arguments.append(f"--use-list={_path(listed)}")
@@ -164,6 +159,7 @@ class _Restore:
             ["pg_restore", *arguments],
             database=self.server,
             purpose="restore",
+            deadline=self.deadline,
             dbname=self.dbname,
             options=OPTIONS,
             files=files,
@@ -176,7 +172,7 @@ class _Restore:
             hint = "the server has too little room for a copy of the database; name another in backup.scratch_server"
             raise BackupError(
                 f"{self.manifest.id} could not be restored into {name_of(self.server, self.dbname)}: {error.message}",
-                hint=hint if "No space left on device" in error.output else "",
+                hint=hint if "No space left on device" in error.output else late_hint(error),
                 retryable=may_pass(error),
             ) from None
 
@@ -185,7 +181,7 @@ def _ask(server: Database, dbname: str) -> tuple[int, Rights]:
     """Version of the server of restores, and what our role may do there."""
     with connect(server, "restore", dbname=dbname) as connection:
         try:
-            row: Any = connection.execute(_RIGHTS).fetchone()
+            row: Any = connection.execute(_RIGHTS, [becoming(connection)]).fetchone()
         except psycopg.Error as error:
             raise explained(error, "cannot ask for privileges") from None
         superuser, become, roles, extensions = row

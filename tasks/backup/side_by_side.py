@@ -26,13 +26,14 @@ def run_side_by_side(jobs: Sequence[Callable[[], T]], stop: Callable[[], None]) 
         futures = [pool.submit(job) for job in jobs]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
-            first = _failed(futures)
-        except BaseException:
-            stop()
+            if (first := _failed(futures)) is not None:
+                raise first
+        except BaseException as error:
+            try:
+                stop()
+            except Exception as second:  # noqa: BLE001 -- the first says why; and whether another try may help
+                error.add_note(f"the other jobs could not be stopped: {second}")
             raise
-        if first is not None:
-            stop()
-            raise first
         return [future.result() for future in futures]
 
 

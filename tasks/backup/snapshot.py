@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from tasks.database.connection import connect, explained
+from tasks.database.connection import connect, explained, name_of
 from tasks.release.environment import Database
 from tasks.release.errors import BackupError
 
@@ -49,7 +49,10 @@ def exported(database: Database) -> Iterator[Snapshot]:
         BackupError: The connection that holds the snapshot was lost meanwhile.
     """
     with reading(database, "backup snapshot") as connection:
-        row = connection.execute("select pg_export_snapshot()").fetchone()
+        try:
+            row = connection.execute("select pg_export_snapshot()").fetchone()
+        except psycopg.Error as error:
+            raise explained(error, f"cannot export a snapshot of {name_of(database)}") from None
         assert row is not None  # noqa: S101 -- one row by definition
         yield Snapshot(row[0], connection)
         try:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from tasks.release.environment import Database
 from tasks.release.errors import DatabaseError
 
 # SQLSTATE classes after which the same call may succeed: connection loss, resources, shutdown or restart, lock races.
 PASSING_CLASSES = ("08", "53", "57P", "40", "55P03")
+# The same in words, where there is no SQLSTATE: a connection that could not be made, and programs of others. Only what
+# is known to pass is tried again, since a server tells a wrong password in its own language.
+PASSING = re.compile(
+    r"connection refused|no such file or directory\s+is the server running|timeout expired|timed out|connection reset|"
+    r"broken pipe|no route to host|network is unreachable|temporary failure in name resolution|"
+    r"server closed the connection|terminating connection|the connection is (lost|closed)|"
+    r"could not (receive data from|send data to) server|SSL SYSCALL error|SSL connection has been closed|unexpected eof|"
+    r"the database system is (starting up|shutting down|in recovery mode|not)|"
+    r"too many (clients|connections)|remaining connection slots|lock timeout|deadlock detected",
+    re.IGNORECASE,
+)
+# A connection that is dead is noticed after a minute, not after the two hours of the operating system.
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+HINT = "check host, port, user, password, database name and sslmode in the environment file"
+POOLER_HINT = (
+    "a pooler such as PgBouncer is in between: let host and port in the environment file name the server itself, whose"
+    " sessions keep snapshots, locks and settings"
+)
 
 
 def connect(
@@ -31,7 +51,7 @@ def connect(
         autocommit: Whether every statement is a transaction of its own.
 
     Raises:
-        DatabaseError: The server cannot be reached or refuses; retryable unless it refuses the role.
+        DatabaseError: The server cannot be reached or refuses; retryable when the cause is known to pass.
     """
     parameters = parameters_of(database, purpose, dbname=dbname)
     try:
@@ -55,10 +75,8 @@ def parameters_of(database: Database, purpose: str, *, dbname: str | None = None
         "sslmode": database.sslmode,
         "connect_timeout": database.connect_timeout_s,
         "application_name": f"runbook: {purpose}"[:63],
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
         "client_encoding": "UTF8",  # in a SQL_ASCII database psycopg would hand names out as bytes
+        **KEEPALIVES,
     }
 
 
@@ -78,6 +96,11 @@ def variables_of(database: Database, purpose: str, *, dbname: str | None = None)
     return variables
 
 
+def conninfo_of(dbname: str) -> str:
+    """What the environment of libpq's programs has no variable for, for their `--dbname`; no password is in it."""
+    return make_conninfo(dbname=dbname, **KEEPALIVES)
+
+
 def name_of(database: Database, dbname: str | None = None) -> str:
     """How a database is called in messages."""
     return f"{dbname or database.name} at {database.host}:{database.port} as {database.user}"
@@ -89,8 +112,16 @@ def explained(error: psycopg.Error, what: str) -> DatabaseError:
     words = str(error).strip() or type(error).__name__
     if state is None:
         # No SQLSTATE: the connection itself failed, or libpq refused before the server spoke.
-        refused = any(word in words for word in ("password authentication", "does not exist", "no pg_hba.conf entry"))
-        lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not refused
-        hint = "check user, password and database name in the environment file" if refused else ""
-        return DatabaseError(f"{what}: {words}", hint=hint, retryable=lost)
+        if is_passing(words):
+            return DatabaseError(f"{what}: {words}", retryable=True)
+        hint = HINT if isinstance(error, psycopg.OperationalError) else ""
+        return DatabaseError(f"{what}: {words}", hint=POOLER_HINT if "startup parameter" in words else hint)
     return DatabaseError(f"{what}: {words}", sqlstate=state, retryable=state.startswith(PASSING_CLASSES))
+
+
+def is_passing(words: str) -> bool:
+    """Whether what libpq, a server or a client program said is known to pass: a lost connection, a restart, a lost lock.
+
+    Of a host with several addresses, each refuses in its own words; where a server was reached, its words count.
+    """
+    return bool(PASSING.search(words.rpartition("FATAL:")[2]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tasks.app.process import OUTPUT_LIMIT, run
+from tasks.app.process import HEAD_LIMIT, LINE_LIMIT, OUTPUT_LIMIT, run
 from tasks.release.errors import CommandError
 from tests.builders import environment
 
@@ -85,21 +87,75 @@ def test_time_that_runs_out_ends_the_children_too(tmp_path: Path) -> None:
         eventually(lambda pid=int(pid): not lives(pid))  # type: ignore[misc]
 
 
-def test_a_daemon_that_keeps_the_pipe_open_does_not_hold_us_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_daemon_that_keeps_the_pipe_open_is_left_alone_and_does_not_hold_us(
+    tmp_path: Path, session: bool, code: int
+) -> None:
     pid = tmp_path / "pid"
-    code = (
+    program = (
         "import subprocess, sys\n"
         "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
-        "child = subprocess.Popen(command, start_new_session=True)\n"
+        f"child = subprocess.Popen(command, start_new_session={session})\n"
         f"open({str(pid)!r}, 'w').write(str(child.pid))\n"
+        f"print('started'); sys.exit({code})\n"
     )
     began = time.monotonic()
     try:
-        with pytest.raises(CommandError, match="ran out of time"):
-            python(code, timeout_s=2.0)
+        if code:
+            with pytest.raises(CommandError, match="ended with exit code 3:\nstarted"):
+                python(program)
+        else:
+            assert python(program) == "started"
         assert time.monotonic() - began < 15
+        assert lives(int(pid.read_text()))
     finally:
         os.kill(int(pid.read_text()), 9)
+
+
+def test_a_daemon_that_prints_without_end_does_not_hold_us_either() -> None:
+    assert run(SECRETIVE, ["sh", "-c", "yes & exit 0"], directory=Path("/"), variables={}, timeout_s=30).startswith(
+        "y\n"
+    )
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from tasks.app import process
+from tasks.release.errors import CommandError
+from tests.builders import environment
+
+process.ENDED_WITHIN_S = 0.3
+try:
+    process.run(environment(), sys.argv[1:], directory=Path("/"), variables={}, timeout_s=0.5)
+except CommandError as error:
+    print(error)
+try:
+    os.wait()  # it ends by itself
+except ChildProcessError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("below", [[], ["sh", "-c", '"$@"; :', "sh"]])
+def test_what_became_another_user_cannot_be_ended_and_does_not_hold_us(below: list[str]) -> None:
+    if os.geteuid() == 0:  # root without its right to kill, and a child that is nobody
+        mine, other = ["setpriv", "--bounding-set=-kill"], ["setpriv", "--reuid=65534", "--clear-groups"]
+    else:
+        mine, other = [], ["sudo", "-n"]
+    possible = shutil.which(other[0]) and not subprocess.run([*mine, *other, "true"], capture_output=True).returncode
+    if not possible:
+        pytest.skip("needs to be root, or sudo without a password")
+    done = subprocess.run(
+        [*mine, sys.executable, "-c", AS_ANOTHER_USER, *below, *other, "sleep", "2"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "ran out of time" in done.stdout, done.stderr
+    assert "could not be ended" in done.stdout
 
 
 def test_a_program_that_closed_its_output_runs_out_of_time_too() -> None:
@@ -173,3 +229,36 @@ def test_of_much_output_the_end_is_kept() -> None:
 
 def test_bytes_that_are_no_text_do_not_matter() -> None:
     assert python(r"import os; os.write(1, b'\xff\xfe\r\nnext')").endswith("\nnext")
+
+
+def test_a_progress_bar_is_many_lines() -> None:
+    told: list[str] = []
+    assert python(r"import os; os.write(1, b'10%\r20%\r'); os.write(1, b'\n30%\r\n')", line=told.append)
+    assert told == ["10%", "20%", "30%"]
+
+
+def test_a_line_without_end_is_bounded_and_no_secret_in_it_is_cut_in_two() -> None:
+    told: list[str] = []
+    heads: list[str] = []
+    code = "import sys\nfor n in range(20000): sys.stdout.write('x' * (n % 100) + 'hunter2-token')"
+    output = python(code, line=told.append, begun=heads.append)
+    assert len(output) <= OUTPUT_LIMIT
+    assert max(map(len, told)) <= LINE_LIMIT * 2
+    assert max(map(len, heads)) <= HEAD_LIMIT
+    left = "".join(told)
+    assert left.count("******") == 20000
+    assert set(left) == {"x", "*"}
+
+
+def test_the_secrets_of_the_worker_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the worker")
+    monkeypatch.setenv("WORKERS_TOKEN", "hunter2-token")
+    monkeypatch.setenv("RUNBOOK_STATE", "/state")
+    monkeypatch.setenv("RUNBOOK_SERVICE", "worker")
+    code = "import os; print(*(f'{n}={len(v)}' for n, v in os.environ.items()))"
+    left = python(code)
+    assert "AWS_SECRET_ACCESS_KEY" not in left
+    assert "WORKERS_TOKEN" not in left
+    assert {"RUNBOOK_STATE=6", "RUNBOOK_SERVICE=6"} <= set(left.split()), "a worker's children are known by them"
+    given = {"WORKERS_TOKEN": "hunter2-token", "AWS_PROFILE": "shop"}
+    assert {"WORKERS_TOKEN=13", "AWS_PROFILE=4"} <= set(python(code, variables=given).split())
