@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.app import process
 from tasks.release.environment import Environment
-from tasks.release.errors import CodeError, CommandError
+from tasks.release.errors import CodeError, CommandError, ConfigurationError
 
 TIMEOUT_S = 300
 # Nobody is there to type a password, and a hook of the checkout must not run with the runbook's rights.
@@ -95,8 +95,26 @@ class Git:
         return self._git("status", "--porcelain", "--untracked-files=no").splitlines()
 
     def differing(self, old: str, new: str, paths: list[str]) -> bool:
-        """Whether any of the paths differs between two commits."""
-        return bool(self._git("diff", "--name-only", old, new, "--", *paths))
+        """Whether any of the files that call for an install differs between two commits.
+
+        Args:
+            old: A commit.
+            new: Another one.
+            paths: [app] requirements, as git's own patterns of paths.
+
+        Raises:
+            ConfigurationError: Neither commit has such a file, so that a change would never be seen.
+        """
+        nothing = self._git("hash-object", "-t", "tree", "/dev/null")
+        for path in paths:
+            if not any(self._git("diff", "--name-only", nothing, commit, "--", path) for commit in (old, new)):
+                raise ConfigurationError(
+                    f"[app] requirements names {path}, which neither {old[:12]} nor {new[:12]} has: changed requirements"
+                    " would never be installed",
+                    hint="name the files that say what is installed, such as poetry.lock or uv.lock, and the command"
+                    " that does it as [app] install; requirements = [] when nothing ever is",
+                )
+        return bool(paths) and bool(self._git("diff", "--name-only", old, new, "--", *paths))
 
     def subjects(self, old: str, new: str) -> list[str]:
         """Hash and subject of the commits that the new one has and the old one has not, newest first."""
@@ -109,9 +127,12 @@ class Git:
     def add_worktree(self, directory: Path, commit: str) -> None:
         """Check a commit out beside, in a directory that must not exist."""
         self._git("worktree", "prune")
-        self._git("worktree", "add", "--quiet", "--detach", "--force", str(directory), commit)
+        # Forced twice: what was killed while it did this left a worktree that git takes for locked ("initializing").
+        forced = ("--force", "--force")
+        hint = "may this user write in the checkout's .git and beside the checkout?"
+        self._git("worktree", "add", "--quiet", "--detach", *forced, str(directory), commit, hint=hint)
 
-    def _git(self, *arguments: str) -> str:
+    def _git(self, *arguments: str, hint: str = "") -> str:
         # The checkout may belong to the application's user while a worker runs as another one.
         settings = [f"safe.directory={self.directory}", "core.hooksPath=/dev/null", "advice.detachedHead=false"]
         options = [part for setting in settings for part in ("-c", setting)]
@@ -123,6 +144,7 @@ class Git:
                 variables=VARIABLES,
                 timeout_s=TIMEOUT_S,
                 errors_apart=True,
+                hint=hint,
             ).strip()
         except CommandError as error:
             why = error.output or error.message  # out of time, it may have said nothing

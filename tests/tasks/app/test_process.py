@@ -144,8 +144,10 @@ def test_what_became_another_user_cannot_be_ended_and_does_not_hold_us(below: li
         mine, other = ["setpriv", "--bounding-set=-kill"], ["setpriv", "--reuid=65534", "--clear-groups"]
     else:
         mine, other = [], ["sudo", "-n"]
-    possible = shutil.which(other[0]) and not subprocess.run([*mine, *other, "true"], capture_output=True).returncode
-    if not possible:
+    if (
+        not shutil.which(other[0])
+        or subprocess.run([*mine, *other, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("needs to be root, or sudo without a password")
     done = subprocess.run(
         [*mine, sys.executable, "-c", AS_ANOTHER_USER, *below, *other, "sleep", "2"],
@@ -153,6 +155,7 @@ def test_what_became_another_user_cannot_be_ended_and_does_not_hold_us(below: li
         capture_output=True,
         text=True,
         timeout=60,
+        check=True,
     )
     assert "ran out of time" in done.stdout, done.stderr
     assert "could not be ended" in done.stdout
