@@ -55,7 +55,8 @@ def prefect_api(address: str | None = None) -> Iterator[httpx.Client]:
             yield api
         except httpx.TransportError as error:
             raise ConfigurationError(
-                f"the Prefect server at {api.base_url} does not answer: {type(error).__name__}", hint="`runbook status` shows it"
+                f"the Prefect server at {api.base_url} does not answer: {type(error).__name__}",
+                hint="`runbook status` shows it",
             ) from None
         except httpx.HTTPStatusError as error:
             answer = error.response

@@ -96,9 +96,7 @@ class PostgresServer:
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
             role = sql.Identifier(name)
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self.password))
-                )
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self.password)))
             if createdb:
                 connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
 

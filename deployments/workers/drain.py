@@ -6,8 +6,8 @@ afterwards; a pool that somebody else had paused before stays paused. There is n
 TimeoutStopSec is it.
 
 What a worker works on is read from the machine, not from the server: its runs are its child processes, and Prefect
-gives each the variable PREFECT__FLOW_RUN_ID. The server's list of unfinished runs also holds those of other workers, and
-those of dead workers, which never finish.
+gives each the variable PREFECT__FLOW_RUN_ID. The server's list of unfinished runs also holds those of other workers,
+and those of dead workers, which never finish.
 
 The API and its password or key are Prefect's own settings (PREFECT_API_URL, PREFECT_API_AUTH_STRING, PREFECT_API_KEY).
 systemd gives MAINPID, the worker, and RUNTIME_DIRECTORY, where it is noted that the pause is ours.

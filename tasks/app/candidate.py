@@ -60,14 +60,14 @@ def prepare(environment: Environment, commit: str, report: Callable[[str], None]
                 Git(environment).add_worktree(directory, commit)
             _link_untracked(environment, directory)
             os.utime(directory)
-            _remove_old(home)
+            _remove_old(home, directory)
             if not Git(environment).differing(now.commit, commit, environment.app.requirements):
                 return Checkout(directory, now.python, commit)
             report("the requirements differ from the serving ones: the candidate gets an interpreter of its own")
             return _with_interpreter(environment, directory, commit)
     except OSError as error:
         raise CodeError(
-            f"no candidate can be made in {home}: {error.strerror or error}",
+            f"no candidate can be made in {home}: {error}",
             hint=f"the worker's user must be able to write beside the checkout, in {home.parent}",
         ) from None
 
@@ -115,13 +115,13 @@ def _with_interpreter(environment: Environment, directory: Path, commit: str) ->
     return checkout
 
 
-def _remove_old(home: Path) -> None:
+def _remove_old(home: Path, but: Path) -> None:
     """Remove all but the candidates that were used last.
 
     A run uses its candidate after the lock is given back. It loses it only when KEPT others are prepared meanwhile,
     and then fails and prepares it anew when it is run again; a lock held for the whole run would make a release wait
     for the plan of another one.
     """
-    used = sorted((path for path in home.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for old in used[:-KEPT]:
+    others = [path for path in home.iterdir() if path.is_dir() and path != but]
+    for old in sorted(others, key=lambda path: path.stat().st_mtime)[: -(KEPT - 1)]:
         shutil.rmtree(old, ignore_errors=True)

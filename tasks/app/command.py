@@ -28,6 +28,7 @@ def manage(
     timeout_s: float | None = None,
     line: Callable[[str], None] | None = None,
     begun: Callable[[str], None] | None = None,
+    inherits: Sequence[int] = (),
     hint: str = "",
 ) -> str:
     """Run a management command; what it prints is returned.
@@ -40,6 +41,7 @@ def manage(
         timeout_s: In seconds; none: the environment's limit for short commands.
         line: Is called with each line as it is printed.
         begun: Is called with a line that has begun and not ended.
+        inherits: Descriptors that it keeps open, such as a lock.
         hint: What to do when it fails.
 
     Raises:
@@ -55,6 +57,7 @@ def manage(
         timeout_s=timeout_s,
         line=line,
         begun=begun,
+        inherits=inherits,
         hint=hint,
     )
 
@@ -68,6 +71,7 @@ def program(
     timeout_s: float | None = None,
     line: Callable[[str], None] | None = None,
     begun: Callable[[str], None] | None = None,
+    inherits: Sequence[int] = (),
     hint: str = "",
 ) -> str:
     """Run a configured command (install, reload) in a checkout; `{python}` and `{directory}` are filled in.
@@ -84,6 +88,7 @@ def program(
         timeout_s=timeout_s or environment.app.start_timeout_s,
         line=line,
         begun=begun,
+        inherits=inherits,
         hint=hint,
     )
 

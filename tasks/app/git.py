@@ -109,8 +109,8 @@ class Git:
         for path in paths:
             if not any(self._git("diff", "--name-only", nothing, commit, "--", path) for commit in (old, new)):
                 raise ConfigurationError(
-                    f"[app] requirements names {path}, which neither {old[:12]} nor {new[:12]} has: changed requirements"
-                    " would never be installed",
+                    f"[app] requirements names {path}, which neither {old[:12]} nor {new[:12]} has: what changes would"
+                    " never be installed",
                     hint="name the files that say what is installed, such as poetry.lock or uv.lock, and the command"
                     " that does it as [app] install; requirements = [] when nothing ever is",
                 )

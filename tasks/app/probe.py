@@ -14,8 +14,9 @@ Request: ``database`` (alias, "default"), ``what`` (["identity", "plan"]), ``tar
 is "before the first", an empty list is every leaf).
 
 Answer, always: ``format`` (1), ``django``, ``python``, ``settings`` (module), ``database`` (alias) and ``error``: null
-or {"type", "message", "where"}; what was found before the error is kept. With "identity": ``identity``, what the
-connection really reached. With "plan":
+or {"type", "message", "where"}; what was found before the error is kept. ``code`` names the file of the settings module
+and the directory of each app. With "identity": ``identity``, what the connection really reached;
+``migrations_schema`` is where its session finds django_migrations, or null. With "plan":
 
 - ``applied`` rows of django_migrations by id; a missing table is an empty list and is not created.
 - ``consistent`` null or the text of InconsistentMigrationHistory; ``conflicts`` apps with several leaves.
@@ -67,19 +68,29 @@ from django.db.utils import NotSupportedError
 FORMAT = 1
 INSTALLED = {"site-packages", "dist-packages"}
 BARE_OPTIONS = ("db_table", "db_tablespace", "managed", "proxy", "swappable")
-# SET LOCAL, never SET: behind a pooler a session setting would reach the application's own queries.
 # Local to the transaction: behind a pooler a session setting would reach the application's own queries. One statement,
 # because several in one text cannot be prepared.
 READ_ONLY = (
     "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', '10s', true), "
     "set_config('lock_timeout', '2s', true), set_config('idle_in_transaction_session_timeout', '0', true)"
 )
-SERVER = ("database", "database_oid", "server_version_num", "user", "server_addr", "server_port", "server_started")
+SERVER = (
+    "database",
+    "database_oid",
+    "server_version_num",
+    "user",
+    "server_addr",
+    "server_port",
+    "server_started",
+    "migrations_schema",
+)
 SESSION_FACTS = ("lock_timeout_ms", "statement_timeout_ms", "application_name", "system_identifier")
 IDENTITY = (
     "SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
     "current_setting('server_version_num')::int, current_user, host(inet_server_addr()), inet_server_port(), "
-    "extract(epoch FROM pg_postmaster_start_time())::text"
+    "extract(epoch FROM pg_postmaster_start_time())::text, "
+    "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.oid = to_regclass('django_migrations'))"
 )
 SESSION = (
     "SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout', 'application_name')"
@@ -141,6 +152,14 @@ def code_facts(function):
         "file": near(code.co_filename) if code else None,
         "line": code.co_firstlineno if code else None,
     }
+
+
+def code_in_use():
+    """Where the settings module and the apps were imported from, by their names; links are not followed."""
+    module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None))
+    found = {module.__name__: module.__file__} if getattr(module, "__file__", None) else {}
+    found.update((config.name, config.path) for config in apps.get_app_configs())
+    return {name: str(Path(path).absolute()) for name, path in found.items()}
 
 
 # -- the database ----------------------------------------------------------------------------------------------------
@@ -814,6 +833,7 @@ def main():
         "error": None,
     }
     try:
+        answer["code"] = code_in_use()
         connection = connections[alias]
         if "identity" in request["what"]:
             answer["identity"] = identity(connection)

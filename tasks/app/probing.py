@@ -12,12 +12,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.app.command import Checkout, manage
+from tasks.app.process import leading_variables
 from tasks.release.environment import Environment
-from tasks.release.errors import AppError, CommandError
+from tasks.release.errors import AppError, CodeError, CommandError
 from tasks.release.plan import Listed, Migration, Plan, Reached
 
 PROBE = Path(__file__).with_name("probe.py")
 TIMEOUT_S = 900  # a large application takes a minute to start; its plan a few more
+# Left as they are: they are looked up, and compared with what `migrate` prints; a weak password may be part of them.
+NAMES = {"identity", "code", "app", "name", "table", "column"}
 
 
 def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, str] | None = None) -> Plan:
@@ -30,9 +33,11 @@ def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, s
 
     Raises:
         AppError: The application cannot be asked.
+        CodeError: The checkout's interpreter imports the serving code instead of the checkout's.
     """
     answer = _ask(environment, checkout, ["identity", "plan"], variables)
     try:
+        _refuse_serving_code(environment, checkout, answer["code"])
         return Plan(
             django=answer["django"],
             python=answer["python"],
@@ -43,8 +48,30 @@ def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, s
             findings=tuple(_findings(answer)),
             planned_at=datetime.now(UTC),
         )
-    except (ValidationError, KeyError) as error:
-        raise AppError(f"the probe's answer is not understood: {error}") from None
+    except ValidationError as error:  # without its input, which may be anything
+        problems = error.errors(include_input=False, include_url=False)
+        told = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        raise AppError(f"the probe's answer is not understood: {told}") from None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AppError(f"the probe's answer is not understood: {type(error).__name__} {error}") from None
+
+
+def _refuse_serving_code(environment: Environment, checkout: Checkout, code: Mapping[str, str]) -> None:
+    """Refuse an answer that is about the code that serves, where another checkout was to be asked."""
+    serving = environment.app.directory
+    if checkout.directory.resolve() == serving.resolve():
+        return
+    for module, place in code.items():
+        inside = [top for top in (serving, serving.resolve()) if Path(place).is_relative_to(top)]
+        own = checkout.directory / Path(place).relative_to(inside[0]) if inside else None
+        # What the checkout has not (an installed package), or has by a link, is meant to be shared.
+        if own and own.exists() and not own.samefile(place):
+            raise CodeError(
+                f"asked in {checkout.directory}, the application imported {module} from {place}: that is the code which"
+                " serves, and its plan is not the candidate's",
+                hint="its interpreter has the application installed in editable form: begin [app] manage with"
+                ' "PYTHONPATH={directory}" (or "PYTHONPATH={directory}/src")',
+            )
 
 
 def _findings(answer: Mapping[str, Any]) -> list[str]:
@@ -93,16 +120,30 @@ def _ask(
             if not answer_file.exists():
                 raise AppError(
                     f"the application could not be asked in {checkout.directory}: {error.message}",
-                    hint="does this work there? " + " ".join([*environment.app.manage, "check"]),
+                    hint="does this work there? " + " ".join([*_without_variables(environment.app.manage), "check"]),
                 ) from None
         if not answer_file.exists():
             raise AppError(
                 f"the application's `shell -c` ran and left no answer in {checkout.directory}:\n{output[-2000:]}",
                 hint="[app] manage must name a command that runs Django's own `shell`",
             )
-        answer: dict[str, Any] = json.loads(answer_file.read_text(encoding="utf-8"))
-    if answer.get("error"):
-        inside = answer["error"]
-        message = f"{inside['type']} inside the application: {inside['message']} ({inside['where']})"
-        raise AppError(environment.redacted(message))
+        answer: dict[str, Any] = _redacted(environment, json.loads(answer_file.read_text(encoding="utf-8")))
+    if inside := answer.get("error"):
+        raise AppError(f"{inside.get('type')} inside the application: {inside.get('message')} ({inside.get('where')})")
+    return answer
+
+
+def _without_variables(command: list[str]) -> list[str]:
+    """A command without its leading NAME=value entries, which may be secrets."""
+    return command[len(leading_variables(command)) :]
+
+
+def _redacted(environment: Environment, answer: Any) -> Any:
+    """An answer with the environment's secrets blotted out of every text in it."""
+    if isinstance(answer, str):
+        return environment.redacted(answer)
+    if isinstance(answer, list):
+        return [_redacted(environment, entry) for entry in answer]
+    if isinstance(answer, dict):
+        return {key: value if key in NAMES else _redacted(environment, value) for key, value in answer.items()}
     return answer

@@ -57,6 +57,7 @@ def run(
     line: Callable[[str], None] | None = None,
     begun: Callable[[str], None] | None = None,
     errors_apart: bool = False,
+    inherits: Sequence[int] = (),
     hint: str = "",
 ) -> str:
     """Run a program to its end.
@@ -72,6 +73,7 @@ def run(
         line: Is called with each line as it is printed; a carriage return ends a line too.
         begun: Is called with the head of a line that has begun and not ended, such as "Applying 0002...".
         errors_apart: Keep standard error out of what is returned; it is still told when the program fails.
+        inherits: Descriptors that it keeps open, such as a lock.
         hint: What to do when it fails.
 
     Returns:
@@ -92,6 +94,7 @@ def run(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors if errors_apart else subprocess.STDOUT,
+                pass_fds=tuple(inherits),
                 start_new_session=True,  # so that a timeout ends its children too
             )
         except OSError as error:

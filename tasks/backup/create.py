@@ -25,7 +25,7 @@ from tasks.database.identity import identify
 from tasks.release.backup import Backup, BackupObject, Manifest, SequenceState, TableContent
 from tasks.release.environment import Environment
 from tasks.release.errors import StoreError
-from tasks.store.bucket import Bucket, explained
+from tasks.store.bucket import Bucket, ForbiddenError, explained
 from tasks.store.upload import abort_unfinished
 
 
@@ -60,7 +60,9 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         catalogue = catalogue_of(snapshot.connection)
         before = sequences_of(snapshot.connection)
         place = place_of(bucket.storage, backup_id)
-        clear(bucket, place, report)
+        if clear(bucket, place, report):
+            # Nothing can be written where they lie; the manifest says which objects are the backup's.
+            place += f"attempt-{started_at:%Y%m%dT%H%M%S.%fZ}/"
 
         dumps = plan(tables, settings.table_groups, origin.locale.encoding)
         report(f"dumping {len(tables)} tables, {origin.bytes / 2**20:,.0f} MiB, with pg_dump {client.version}")
@@ -85,7 +87,7 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         except BaseException:
             # Dumps that were done before another failed; if this fails too, the next attempt does it.
             with suppress(StoreError):
-                clear(bucket, place, report)
+                clear(bucket, place_of(bucket.storage, backup_id), report)
             raise
         after = sequences_of(snapshot.connection)
     manifest = Manifest(
@@ -164,19 +166,29 @@ def client_for(environment: Environment, source_version: int) -> Client:
     return find_client(environment.backup.client, source_version, source_version)
 
 
-def clear(bucket: Bucket, place: str, report: Report) -> None:
+def clear(bucket: Bucket, place: str, report: Report) -> int:
     """Remove what an attempt that failed has left below a backup's prefix; it has no manifest.
 
+    Returns:
+        How many objects stay, because nothing may be removed from this bucket.
+
     Raises:
-        StoreError: The bucket refuses or is lost.
+        StoreError: The bucket refuses for another reason, or is lost.
     """
     aborted = abort_unfinished(bucket, place)
-    leftovers = list(bucket.keys(place))
-    for key in leftovers:
-        with explained(f"cannot remove {key}, which a backup that failed has left", key):
-            bucket.client.delete_object(Bucket=bucket.name, Key=key)
-    if aborted or leftovers:
-        report(f"removed what a backup that failed has left: {len(leftovers)} objects, {aborted} unfinished uploads")
+    removed = retained = 0
+    for key in list(bucket.keys(place)):
+        try:
+            with explained(f"cannot remove {key}, which a backup that failed has left", key):
+                bucket.client.delete_object(Bucket=bucket.name, Key=key)
+            removed += 1
+        except ForbiddenError:
+            retained += 1
+    if aborted or removed:
+        report(f"removed what a backup that failed has left: {removed} objects, {aborted} unfinished uploads")
+    if retained:
+        report(f"{retained} objects of a backup that failed are retained: this bucket lets nothing be removed")
+    return retained
 
 
 def _run(

@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,7 @@ from tasks.release.errors import DatabaseError
 
 PREFIX = "rb_scratch_"
 LONGEST_NAME = 63  # bytes, of PostgreSQL
+DIGEST = 10  # hexadecimal digits
 CREATE_TIMEOUT_S = 300  # CREATE DATABASE waits for a checkpoint
 
 
@@ -29,13 +30,11 @@ def server_of(environment: Environment) -> Database:
     return environment.backup.scratch_server or environment.database
 
 
-def scratch_name(backup_id: str) -> str:
-    """The name of the scratch database of a backup."""
-    name = PREFIX + re.sub(r"[^a-z0-9_]", "_", backup_id.lower())
-    if len(name) <= LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(backup_id.encode()).hexdigest()[:12]
-    return f"{name[: LONGEST_NAME - len(digest) - 1]}_{digest}"
+def scratch_name(environment: str, backup_id: str) -> str:
+    """The name of the scratch database of an environment's backup: readable, and another for every other backup."""
+    readable = PREFIX + re.sub(r"[^a-z0-9_]", "_", backup_id.lower())
+    digest = hashlib.sha256(f"{environment}/{backup_id}".encode()).hexdigest()[:DIGEST]
+    return f"{readable[: LONGEST_NAME - DIGEST - 1]}_{digest}"
 
 
 @contextmanager
@@ -46,18 +45,21 @@ def scratch(environment: Environment, manifest: Manifest, report: Report) -> Ite
     `drop_leftover_scratch` finds it later.
 
     Raises:
-        DatabaseError: The server cannot be reached or refuses.
+        DatabaseError: The server cannot be reached or refuses, or somebody else's database has that name.
     """
-    name = scratch_name(manifest.id)
+    name = scratch_name(environment.name, manifest.id)
     server = server_of(environment)
-    drop_database(server, name)
-    mark = {"runbook": "scratch", "backup": manifest.id, "made_at": datetime.now(UTC).isoformat()}
+    ours = {"runbook": "scratch", "backup": manifest.id, "environment": environment.name}
+    _drop_leftover(server, name, ours)
+    comment = json.dumps(ours | {"made_at": datetime.now(UTC).isoformat()})
+    create_database(server, manifest, name, comment)
     try:
-        create_database(server, manifest, name, json.dumps(mark | {"environment": environment.name}))
         yield name
     finally:
         try:
-            drop_database(server, name)
+            # Another run may have dropped it meanwhile and made its own.
+            if _comments(server).get(name) == comment:
+                drop_database(server, name)
         except DatabaseError as error:
             report(f"the scratch database {name} is left behind: {error.message}")
 
@@ -93,11 +95,16 @@ def create_database(server: Database, manifest: Manifest, dbname: str, comment: 
         )
         try:
             connection.execute(statement)
+        except psycopg.Error as error:
+            raise explained(error, f"cannot create {name_of(server, dbname)}") from None
+        try:
             connection.execute(
                 sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(dbname), sql.Literal(comment))
             )
         except psycopg.Error as error:
-            raise explained(error, f"cannot create {name_of(server, dbname)}") from None
+            with suppress(DatabaseError):
+                drop_database(server, dbname)
+            raise explained(error, f"cannot mark {name_of(server, dbname)} as ours") from None
 
 
 def drop_database(server: Database, dbname: str) -> None:
@@ -130,6 +137,31 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
         DatabaseError: The server cannot be reached or refuses.
     """
     server = server_of(environment)
+    before = datetime.now(UTC) - older_than
+    dropped = []
+    for name, comment in _comments(server).items():
+        mark = _mark_of(comment)
+        if mark.get("environment") == environment.name and datetime.fromisoformat(mark["made_at"]) <= before:
+            drop_database(server, name)
+            dropped.append(name)
+    return tuple(dropped)
+
+
+def _drop_leftover(server: Database, dbname: str, ours: dict[str, str]) -> None:
+    """Drop what a run that died has left under our name: it bears our mark, or nothing was done to it yet."""
+    comments = _comments(server)
+    if dbname not in comments:
+        return
+    if not ours.items() <= _mark_of(comments[dbname]).items() and _has_relations(server, dbname):
+        raise DatabaseError(
+            f"{name_of(server, dbname)} holds something, and was not made for {ours['backup']}",
+            hint="look whose it is, then rename or drop it",
+        )
+    drop_database(server, dbname)
+
+
+def _comments(server: Database) -> dict[str, str | None]:
+    """Every database with the name of a scratch database, and its comment."""
     with _maintenance(server) as connection:
         try:
             rows = connection.execute(
@@ -138,14 +170,16 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
             ).fetchall()
         except psycopg.Error as error:
             raise explained(error, "cannot list scratch databases") from None
-    before = datetime.now(UTC) - older_than
-    dropped = []
-    for name, comment in rows:
-        mark = _mark_of(comment)
-        if mark.get("environment") == environment.name and datetime.fromisoformat(mark["made_at"]) <= before:
-            drop_database(server, name)
-            dropped.append(name)
-    return tuple(dropped)
+    return dict(rows)
+
+
+def _has_relations(server: Database, dbname: str) -> bool:
+    with connect(server, "scratch", dbname=dbname) as connection:
+        try:
+            row = connection.execute("select exists (select from pg_class where oid >= 16384)").fetchone()
+        except psycopg.Error as error:
+            raise explained(error, f"cannot look into {name_of(server, dbname)}") from None
+    return row != (False,)
 
 
 def _mark_of(comment: str | None) -> dict[str, str]:
@@ -166,11 +200,17 @@ def _maintenance(server: Database) -> psycopg.Connection[tuple[Any, ...]]:
     )
 
 
+def becoming(connection: psycopg.Connection[tuple[Any, ...]]) -> LiteralString:
+    """The privilege on a role, for pg_has_role, by which objects can be given to it."""
+    # From PostgreSQL 16 on a membership can be granted WITH SET FALSE.
+    return "SET" if connection.info.server_version >= 160000 else "MEMBER"
+
+
 def _may_become(connection: psycopg.Connection[tuple[Any, ...]], role: str) -> bool:
-    """Whether objects can be given to a role: it exists, and we are a member of it or superuser."""
+    """Whether objects can be given to a role: it exists, and we may become it."""
     try:
         row = connection.execute(
-            "select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = %s", [role]
+            "select pg_has_role(current_user, oid, %s) from pg_roles where rolname = %s", [becoming(connection), role]
         ).fetchone()
     except psycopg.Error as error:
         raise explained(error, "cannot ask for roles") from None

@@ -26,14 +26,13 @@ def run_side_by_side(jobs: Sequence[Callable[[], T]], stop: Callable[[], None]) 
         futures = [pool.submit(job) for job in jobs]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
-            if (first := _failed(futures)) is not None:
-                raise first
+            first = _failed(futures)
         except BaseException as error:
-            try:
-                stop()
-            except Exception as second:  # noqa: BLE001 -- the first says why; and whether another try may help
-                error.add_note(f"the other jobs could not be stopped: {second}")
+            _stop(stop, error)
             raise
+        if first is not None:
+            _stop(stop, first)
+            raise first
         return [future.result() for future in futures]
 
 
@@ -41,3 +40,11 @@ def _failed(futures: list[Future[T]]) -> BaseException | None:
     """The error of a job that ended; the ones that are stopped because of it have not ended yet."""
     errors = (future.exception() for future in futures if future.done())
     return next((error for error in errors if error is not None), None)
+
+
+def _stop(stop: Callable[[], None], because: BaseException) -> None:
+    """Stop the others; that this fails too does not hide the first error, which says whether another try may help."""
+    try:
+        stop()
+    except Exception as second:  # noqa: BLE001
+        because.add_note(f"the other jobs could not be stopped: {second}")

@@ -15,7 +15,8 @@ from tasks.release.errors import BackupError
 
 PROGRAMS = ("pg_dump", "pg_restore")
 VERSION_TIMEOUT_S = 20
-# From this major on pg_restore begins with `SET transaction_timeout`, which older servers refuse.
+# From this major on pg_restore begins with `SET transaction_timeout`, which older servers refuse, while an older
+# pg_restore cannot read what a newer pg_dump wrote.
 TRANSACTION_TIMEOUT = 17
 
 
@@ -58,7 +59,8 @@ def find_client(configured: Path | None, source: int, target: int) -> Client:
         raise BackupError(
             f"no pg_dump fits: PostgreSQL {major(source)} is dumped, PostgreSQL {major(target)} has to understand it;"
             f" found: {seen}",
-            hint=f"install the client programs of PostgreSQL {major(target)}, or name their directory in backup.client",
+            hint=f"install the client programs of PostgreSQL {_wanted(major(source), major(target))} (on Debian and"
+            f" Ubuntu: postgresql-client-{major(target)}), or name their directory in backup.client",
         )
     # The nearest to the target when all are newer than it, else the newest that is not.
     return max(fitting, key=lambda client: (client.major <= major(target), _order(client, major(target))))
@@ -83,6 +85,11 @@ def _fits(client: int, source: int, target: int) -> bool:
     if client < source:
         return False
     return client <= target or target >= TRANSACTION_TIMEOUT or client < TRANSACTION_TIMEOUT
+
+
+def _wanted(source: int, target: int) -> str:
+    newest = TRANSACTION_TIMEOUT - 1 if target < TRANSACTION_TIMEOUT else target
+    return f"{source}" if source == newest else f"{source} to {newest}"
 
 
 def _order(client: Client, target: int) -> tuple[int, ...]:

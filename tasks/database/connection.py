@@ -19,13 +19,13 @@ PASSING = re.compile(
     r"connection refused|no such file or directory\s+is the server running|timeout expired|timed out|connection reset|"
     r"broken pipe|no route to host|network is unreachable|temporary failure in name resolution|"
     r"server closed the connection|terminating connection|the connection is (lost|closed)|"
-    r"could not (receive data from|send data to) server|SSL SYSCALL error|SSL connection has been closed|unexpected eof|"
-    r"the database system is (starting up|shutting down|in recovery mode|not)|"
+    r"could not (receive data from|send data to) server|SSL SYSCALL error|SSL connection has been closed|"
+    r"unexpected eof|the database system is (starting up|shutting down|in recovery mode|not)|"
     r"too many (clients|connections)|remaining connection slots|lock timeout|deadlock detected",
     re.IGNORECASE,
 )
 # A connection that is dead is noticed after a minute, not after the two hours of the operating system.
-KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+KEEPALIVES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 HINT = "check host, port, user, password, database name and sslmode in the environment file"
 POOLER_HINT = (
     "a pooler such as PgBouncer is in between: let host and port in the environment file name the server itself, whose"
@@ -120,7 +120,7 @@ def explained(error: psycopg.Error, what: str) -> DatabaseError:
 
 
 def is_passing(words: str) -> bool:
-    """Whether what libpq, a server or a client program said is known to pass: a lost connection, a restart, a lost lock.
+    """Whether what libpq, a server or a client program said is known to pass: a lost connection, a restart, a lock.
 
     Of a host with several addresses, each refuses in its own words; where a server was reached, its words count.
     """

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
+from tasks.app.alone import alone_in
 from tasks.app.command import Checkout, manage
 from tasks.app.guard import check_identity, serving_at
 from tasks.app.probing import plan
@@ -59,8 +60,12 @@ def apply(environment: Environment, release: Release, progress: Progress, report
     checkout = serving_at(environment, release.commit)
     name = f"{SESSION}{release.id}"[:63]
     variables = limits(environment, name)
-    with advisory_lock(environment.database, "migrate", release.id) as lock:
-        wait_until_gone(environment.database, SESSION, environment.migrate.timeout_s, report)
+    patience_s = environment.migrate.timeout_s
+    with (
+        advisory_lock(environment.database, "migrate", release.id) as lock,
+        alone_in(checkout.directory, patience_s, report) as lone,
+    ):
+        wait_until_gone(environment.database, SESSION, patience_s, report)
         before = plan(environment, checkout, variables)
         check_identity(environment, before.database, backup.source)
         check_limits(environment, before.database)
@@ -76,13 +81,11 @@ def apply(environment: Environment, release: Release, progress: Progress, report
         _refuse_lost_backup(environment, backup)
         for label in already:
             report(f"{label} is applied already")
-        # Again, since a killed `migrate` may have been on its way to the server a moment ago.
-        wait_until_gone(environment.database, SESSION, environment.migrate.timeout_s, report)
         lock.check()
         began = time.monotonic()
         # Also when nothing is left: what follows the last migration (permissions, content types) may not have happened.
         begun = bool(before.pending or already)
-        timings = _migrate(environment, checkout, before.pending, variables, progress) if begun else {}
+        timings = _migrate(environment, checkout, before.pending, variables, progress, lone) if begun else {}
         seconds = time.monotonic() - began
         after = plan(environment, checkout)
         if after.pending:
@@ -137,6 +140,7 @@ def _migrate(
     pending: tuple[Migration, ...],
     variables: dict[str, str],
     progress: Progress,
+    lone: int,
 ) -> dict[str, float]:
     """Run `migrate`; seconds per migration."""
     clock = _Clock([migration.label for migration in pending], progress)
@@ -149,6 +153,7 @@ def _migrate(
             timeout_s=environment.migrate.timeout_s,
             line=clock.line,
             begun=clock.begun,
+            inherits=(lone,),
         )
     except CommandError as error:
         raise _explained(environment, checkout, pending, error) from None

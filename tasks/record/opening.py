@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
+from psycopg import sql
 
 from tasks.app.git import Git
 from tasks.database.connection import connect, explained
@@ -115,11 +116,13 @@ def _backup_is_good(environment: Environment, release: Release) -> bool:
 
 def _is_begun(environment: Environment, plan: Plan) -> bool:
     """Whether any planned migration stands applied."""
-    names = [migration.app + "." + migration.name for migration in plan.pending]
+    names = [migration.label for migration in plan.pending]
+    schema = plan.database.migrations_schema
+    table = sql.Identifier(*([schema] if schema else []), "django_migrations")
     with connect(environment.database, "look for applied migrations") as connection:
         try:
             row = connection.execute(
-                "SELECT EXISTS (SELECT FROM django_migrations WHERE app || '.' || name = ANY(%s))", [names]
+                sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE app || '.' || name = ANY(%s))").format(table), [names]
             ).fetchone()
         except psycopg.errors.UndefinedTable:
             return False

@@ -27,6 +27,7 @@ class Reached(Record):
     lock_timeout_ms: int
     statement_timeout_ms: int
     application_name: str
+    migrations_schema: str | None = None  # where the session finds django_migrations; None: nowhere yet
 
 
 class Listed(Record):

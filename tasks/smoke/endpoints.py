@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from psycopg import sql
 
 from tasks.database.connection import connect, explained
 from tasks.release.environment import Endpoint, Environment
@@ -21,12 +22,13 @@ TIMEOUT_FACTOR = 3  # a slow answer is waited for, so that the report can say ho
 COMMIT = "{commit}"  # as an expected value: the full hash of what is deployed
 
 
-def smoke(environment: Environment, commit: str) -> Smoked:
+def smoke(environment: Environment, commit: str, schema: str | None) -> Smoked:
     """Ask every endpoint once the service is ready, then write, read back and roll back a row.
 
     Args:
         environment: Whose service.
         commit: What was deployed; stands for `{commit}` in the expected values.
+        schema: Of django_migrations; None: where the runbook's own session finds it.
 
     Raises:
         SmokeError: An endpoint does not answer as it should; names each, with the head of what it answered.
@@ -46,7 +48,7 @@ def smoke(environment: Environment, commit: str) -> Smoked:
             hint="look at the application's log; the code and the migrations are already in place",
             retryable=passing,
         )
-    return Smoked(answers=answers, round_trip_s=round_trip(environment))
+    return Smoked(answers=answers, round_trip_s=round_trip(environment, schema))
 
 
 def look(environment: Environment, commit: str) -> tuple[Answer, ...]:
@@ -134,23 +136,26 @@ def _wait_until_ready(client: httpx.Client, endpoint: Endpoint, commit: str, wit
             time.sleep(POLL_S)
 
 
-def round_trip(environment: Environment) -> float:
+def round_trip(environment: Environment, schema: str | None) -> float:
     """Write a row, read it back and roll it back; seconds.
 
     The row goes to django_migrations, which every application has and nobody reads meanwhile; no reader ever sees it.
+
+    Args:
+        environment: Whose database.
+        schema: Of django_migrations; None: where the runbook's own session finds it.
 
     Raises:
         DatabaseError: The database is read-only, or the row does not come back.
     """
     began = time.monotonic()
+    table = sql.Identifier(*([schema] if schema else []), "django_migrations")
+    write = sql.SQL("INSERT INTO {} (app, name, applied) VALUES ('runbook', 'smoke', now()) RETURNING id")
+    read = sql.SQL("SELECT app, name FROM {} WHERE id = %s")
     with connect(environment.database, "smoke", statement_timeout_s=10) as connection:
         try:
-            row = connection.execute(
-                "INSERT INTO django_migrations (app, name, applied) VALUES ('runbook', 'smoke', now()) RETURNING id"
-            ).fetchone()
-            found = connection.execute(
-                "SELECT app, name FROM django_migrations WHERE id = %s", [row[0] if row else None]
-            ).fetchone()
+            row = connection.execute(write.format(table)).fetchone()
+            found = connection.execute(read.format(table), [row[0] if row else None]).fetchone()
             connection.rollback()
         except psycopg.Error as error:  # whatever was written goes with the connection
             raise explained(error, f"cannot write and read a row on {environment.name}") from None

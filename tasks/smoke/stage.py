@@ -10,7 +10,7 @@ from tasks.app.git import Git
 from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, may_retry
 from tasks.release.order import Order, Preview
-from tasks.release.release import Smoked
+from tasks.release.release import Release, Smoked
 from tasks.smoke.endpoints import look, smoke
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
@@ -33,6 +33,9 @@ def smoke_test(order: Order) -> Smoked | Preview:
         return Preview(
             stage="smoke", would=f"request {', '.join(answer.name for answer in answers)}", findings=findings
         )
-    return Ledger(Bucket(environment.storage), environment.name).carry_out(
-        order.release_id, "smoke", lambda _: smoke(environment, order.commit), log
-    )
+
+    def work(release: Release) -> Smoked:
+        schema = release.plan.database.migrations_schema if release.plan else None
+        return smoke(environment, release.commit, schema)
+
+    return Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "smoke", work, log)

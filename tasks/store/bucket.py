@@ -17,13 +17,18 @@ from tasks.release.errors import ConflictError, StoreError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PRECONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict")
+PRECONDITION_FAILED = ("PreconditionFailed", "412")
+FORBIDDEN = ("AccessDenied", "403", "ObjectLocked", "ObjectLockedByBucketPolicy")
 MISSING = ("NoSuchKey", "404", "NotFound", "NoSuchVersion")
 LOST = (NoConnectionError, HTTPClientError, IncompleteReadError)  # the way to the server, not what was asked of it
 PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "502", "503", "504")
-
+# AWS, when two writes meet: which of them comes first is not decided, and both may come again.
+UNDECIDED = "ConditionalRequestConflict"
+TRIES = 3  # of a small object whose write met another one
 
 CHECK_STORAGE = "check bucket, credentials and policy in [storage] of the environment file"
+CHECK_PERMISSIONS = f"{CHECK_STORAGE}; docs/backups.md names the permissions that are needed"
+READS = ("GetObject", "HeadObject")
 
 
 class Stored(NamedTuple):
@@ -89,16 +94,22 @@ class Bucket:
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         try:
-            with explained(f"cannot write {key}", key):
-                answer = self.client.put_object(
-                    Bucket=self.name,
-                    Key=key,
-                    Body=body,
-                    ContentType=content_type,
-                    ChecksumAlgorithm="SHA256",
-                    **self.encryption(),  # type: ignore[arg-type]
-                    **condition,  # type: ignore[arg-type]
-                )
+            for left in reversed(range(TRIES)):
+                try:
+                    with explained(f"cannot write {key}", key):
+                        answer = self.client.put_object(
+                            Bucket=self.name,
+                            Key=key,
+                            Body=body,
+                            ContentType=content_type,
+                            ChecksumAlgorithm="SHA256",
+                            **self.encryption(),  # type: ignore[arg-type]
+                            **condition,  # type: ignore[arg-type]
+                        )
+                    break
+                except UndecidedError:
+                    if not left:
+                        raise
         except ConflictError:
             # A write whose answer was lost is sent again by boto3 and then meets itself.
             there = self.read(key)
@@ -130,6 +141,14 @@ class MissingObjectError(StoreError):
     """There is no such object."""
 
 
+class ForbiddenError(StoreError):
+    """The credentials do not allow it, or a lock on the object does not."""
+
+
+class UndecidedError(StoreError):
+    """A conditional write met another write; neither was refused for good."""
+
+
 @contextmanager
 def explained(what: str, key: str) -> Iterator[None]:
     """Turn boto3's errors into ours.
@@ -137,6 +156,8 @@ def explained(what: str, key: str) -> Iterator[None]:
     Raises:
         MissingObjectError: The object is not there.
         ConflictError: A condition of the write does not hold.
+        UndecidedError: It met another write, and may be tried again.
+        ForbiddenError: The credentials do not allow it, or a lock on the object does not.
         StoreError: Anything else; retryable when it may pass.
     """
     try:
@@ -144,10 +165,16 @@ def explained(what: str, key: str) -> Iterator[None]:
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         message = f"{what}: {code} {error.response.get('Error', {}).get('Message', '')}".strip()
-        if code in PRECONDITION_FAILED or code == "412":
+        if code in PRECONDITION_FAILED:
             raise ConflictError(message, key=key, hint="somebody else wrote it; look at it before you go on") from None
         if code in MISSING:
             raise MissingObjectError(message, key=key) from None
+        if code == UNDECIDED:
+            raise UndecidedError(message, key=key, retryable=True) from None
+        if code in FORBIDDEN:
+            missing = "without s3:ListBucket a missing object is answered like this; "
+            hint = (missing if error.operation_name in READS else "") + CHECK_PERMISSIONS
+            raise ForbiddenError(message, key=key, hint=hint) from None
         hint = "" if code in PASSING else CHECK_STORAGE
         raise StoreError(message, key=key, hint=hint, retryable=code in PASSING) from None
     except LOST as error:

@@ -87,7 +87,7 @@ def upload(
                     future.result()
                     buffers.append(landed)
                 buffer = buffers.popleft()
-                filled = _fill(source, buffer)
+                filled = fill(source, buffer)
                 ended = filled < part_bytes
                 if not filled:
                     break
@@ -133,7 +133,7 @@ def _complete(objects: list[_Object], key: str) -> tuple[Uploaded, ...]:
     return tuple(part.complete() for part in objects)
 
 
-def _fill(source: Source, buffer: bytearray) -> int:
+def fill(source: Source, buffer: bytearray) -> int:
     """Fill the buffer as far as the source reaches: a pipe gives less than it is asked for."""
     view = memoryview(buffer)
     filled = 0

@@ -6,9 +6,12 @@ import os
 import signal
 from pathlib import Path
 
+import httpx
+
 from deployments.embedded import status, up
 from deployments.embedded.storage import Storage
 from tests.deployments.embedded.conftest import named, wait_until
+from tests.fix_s3 import S3Server
 
 
 def test_bucket_keeps_versions_and_objects_survive_a_kill(state_dir: Path) -> None:
@@ -26,6 +29,23 @@ def test_bucket_keeps_versions_and_objects_survive_a_kill(state_dir: Path) -> No
     assert client.get_object(Bucket="runbook", Key="kept")["Body"].read() == b"content"
     assert again.pid is not None
     kill(state_dir, again.pid)  # spares the teardown an orderly end of 15 s
+
+
+def test_a_removed_bucket_gives_its_volumes_back(s3: S3Server) -> None:
+    """The `bucket` of each test takes some; after sixty that stayed, the server answers 500."""
+    bucket, client = s3.create_bucket(), s3.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for _ in range(2):
+        client.put_object(Bucket=bucket, Key="kept", Body=b"content")
+    client.create_multipart_upload(Bucket=bucket, Key="begun")
+    wait_until(lambda: bucket in collections(s3))
+    s3.delete_bucket(bucket)
+    wait_until(lambda: bucket not in collections(s3))
+
+
+def collections(s3: S3Server) -> str:
+    """What has volumes, as the master knows it."""
+    return httpx.get(f"http://127.0.0.1:{s3.ports[1]}/vol/status", timeout=10).raise_for_status().text
 
 
 def kill(state_dir: Path, pid: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tasks.app.candidate import KEPT, prepare, serving
 from tasks.app.probing import plan
-from tasks.release.errors import CodeError, CommandError
+from tasks.release.errors import CodeError, CommandError, ConfigurationError
 from tests.fix_app import Site, git
 
 QUIET: list[str] = []
@@ -98,8 +99,46 @@ def test_old_candidates_go(staging_site: Site) -> None:
     for age, tag in enumerate(tags):
         directory = prepare(staging_site.environment, staging_site.commit_of(tag), QUIET.append).directory
         os.utime(directory, (1_000_000_000 + age, 1_000_000_000 + age))
-    left = {path.name for path in candidates(staging_site).iterdir()}
+    left = {path.name for path in candidates(staging_site).iterdir() if path.is_dir()}
     assert left == {staging_site.commit_of(tag)[:12] for tag in tags[-KEPT:]}
+
+
+def test_a_candidate_that_is_used_is_not_old(staging_site: Site) -> None:
+    first = prepare(staging_site.environment, staging_site.commit_of("v1.1"), QUIET.append).directory
+    os.utime(first, (1_000_000_000, 1_000_000_000))
+    for tag in ("v1.2-unique", "v1.2-slow"):
+        prepare(staging_site.environment, staging_site.commit_of(tag), QUIET.append)
+    prepare(staging_site.environment, staging_site.commit_of("v1.1"), QUIET.append)
+    prepare(staging_site.environment, staging_site.commit_of("v1.2-errors"), QUIET.append)
+    assert first.exists()
+
+
+def test_one_run_prepares_at_a_time(staging_site: Site) -> None:
+    """Two runs of one commit: the second one waits, and finds what the first one made."""
+    commit = staging_site.publish({"requirements.txt": "# nothing at all\n"})
+    staging_site.fetch()
+    trace = staging_site.app.with_name("trace")
+    install = f"import time; f = open({str(trace)!r}, 'a', 1); print('in', file=f); time.sleep(1); print('out', file=f)"
+    environment = staging_site.configure(app={"install": ["{python}", "-c", install]})
+    told: list[str] = []
+    with ThreadPoolExecutor() as pool:  # flock is of the open file, so threads exclude each other as processes do
+        runs = [pool.submit(prepare, environment, commit, told.append) for _ in range(2)]
+        assert runs[0].result(60) == runs[1].result(60)
+    assert trace.read_text().split() == ["in", "out"]
+    assert sum("waiting until it is done" in line for line in told) == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(staging_site: Site) -> None:
+    candidates(staging_site).write_text("in the way")
+    with pytest.raises(CodeError, match=r"no candidate can be made in .*-candidates") as caught:
+        prepare(staging_site.environment, staging_site.commit_of("v1.1"), QUIET.append)
+    assert "beside the checkout" in caught.value.hint
+
+
+def test_requirements_that_are_nowhere_are_refused(staging_site: Site) -> None:
+    environment = staging_site.configure(app={"requirements": ["poetry.lock"]})
+    with pytest.raises(ConfigurationError, match=r"\[app\] requirements names poetry\.lock"):
+        prepare(environment, staging_site.commit_of("v1.1"), QUIET.append)
 
 
 def test_a_site_without_checkout_is_named(staging_site: Site) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tasks.app.git import Git
-from tasks.release.errors import CodeError
+from tasks.release.errors import CodeError, ConfigurationError
 from tests.fix_app import Site, git
 
 
@@ -107,7 +108,38 @@ def test_what_lies_between_two_commits(staging_site: Site) -> None:
     assert new.startswith(subject.split()[0])
     assert here.subjects(new, old) == []
     assert here.differing(old, new, ["apps"])
-    assert not here.differing(old, new, ["requirements.txt", "no-such-file"])
+    assert not here.differing(old, new, ["requirements.txt"])
+    assert not here.differing(old, new, ["requirements*.txt"])
+    assert not here.differing(old, new, [])
+    newer = staging_site.publish({"poetry.lock": "django 5.2"}, on=new)
+    here.fetch()
+    assert here.differing(new, newer, ["requirements.txt", "poetry.lock"])
+    assert here.differing(newer, old, ["poetry.lock"])
+
+
+def test_requirements_that_no_commit_has_are_refused(staging_site: Site) -> None:
+    old, new = staging_site.commit_of("v1.0"), staging_site.commit_of("v1.1")
+    with pytest.raises(ConfigurationError, match=r"\[app\] requirements names uv\.lock, which neither") as caught:
+        Git(staging_site.environment).differing(old, new, ["requirements.txt", "uv.lock"])
+    assert "[app] install" in caught.value.hint
+
+
+def test_a_worktree_that_was_killed_in_the_making_is_made_anew(staging_site: Site) -> None:
+    here, commit = Git(staging_site.environment), staging_site.commit_of("v1.1")
+    directory = staging_site.app.with_name("beside")
+    here.add_worktree(directory, commit)
+    git(staging_site.app, "worktree", "lock", "--reason", "initializing", str(directory))
+    shutil.rmtree(directory)
+    here.add_worktree(directory, commit)
+    assert git(directory, "rev-parse", "HEAD") == commit
+
+
+def test_a_worktree_that_cannot_be_made_says_what_to_look_at(staging_site: Site) -> None:
+    file, commit = staging_site.app.with_name("file"), staging_site.commit_of("v1.1")
+    file.write_text("")
+    with pytest.raises(CodeError, match="git worktree failed") as caught:
+        Git(staging_site.environment).add_worktree(file / "below", commit)
+    assert "may this user write" in caught.value.hint
 
 
 def test_a_directory_that_is_no_checkout_is_named(staging_site: Site, tmp_path: Path) -> None:

@@ -91,6 +91,25 @@ def test_identity_is_what_the_connection_reached(shop: Project) -> None:
     assert int(found["system_identifier"]) > 0
 
 
+def test_the_schema_of_the_history_is_that_of_the_session(project: Make) -> None:
+    shop = project("5.2")
+    shop.server.execute('CREATE SCHEMA "Own"', dbname=shop.database)
+    shop.server.execute(f'ALTER DATABASE "{shop.database}" SET search_path = "Own"')
+    assert shop.probe("identity")["identity"]["migrations_schema"] is None
+    migrated(shop)
+    assert shop.probe("identity")["identity"]["migrations_schema"] == "Own"
+
+
+@VERSIONS
+def test_it_tells_where_the_code_came_from(project: Make, version: str) -> None:
+    shop = project(version)
+    shop.app("shop", MODEL)
+    assert shop.probe("identity")["code"] == {
+        "site_settings": str(shop.home / "site_settings.py"),
+        "shop": str(shop.home / "shop"),
+    }
+
+
 def test_a_refused_connection_is_an_answer_without_the_password(shop: Project) -> None:
     settings = shop.home / "site_settings.py"
     settings.write_text(

@@ -11,7 +11,7 @@ import pytest
 from tasks.backup.create import create
 from tasks.backup.manifest import load, summarise
 from tasks.backup.restore import restore
-from tasks.backup.scratch import create_database, drop_database
+from tasks.backup.scratch import create_database, drop_database, scratch_name
 from tasks.backup.verify import Level, verify
 from tasks.release.backup import Backup
 from tasks.release.errors import VerificationError
@@ -26,7 +26,7 @@ LEVELS: tuple[Level, ...] = ("stored", "read", "restored")
 @pytest.fixture
 def backup(small: Place) -> Iterator[Backup]:
     yield create(small.environment(), small.bucket, "r1", QUIET.append)
-    assert small.databases() & {"rb_scratch_r1"} == set()
+    assert scratch_name("shop", "r1") not in small.databases()
 
 
 def test_every_flipped_bit_is_noticed(small: Place, backup: Backup) -> None:

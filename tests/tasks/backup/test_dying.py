@@ -106,7 +106,7 @@ def test_pg_dump_is_killed(bulk: Place) -> None:
     no_backup(bulk)
     # The same id can be tried again.
     backup = create(bulk.environment(), bulk.bucket, "r1", QUIET.append)
-    verify(bulk.environment(), bulk.bucket, backup, "restored", QUIET.append)
+    verify(bulk.environment(), bulk.bucket, backup, "read", QUIET.append)
 
 
 def test_one_of_several_dumps_is_cut_in_the_middle(bulk: Place) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 
 from tasks.backup.create import create
@@ -115,6 +117,18 @@ def test_a_newer_server_of_restores(full15: Place, small: Place) -> None:
     before = small.databases()
     assert verify(environment, full15.bucket, backup, "restored", QUIET.append).rows == backup.rows
     assert small.databases() == before
+
+
+def test_a_tablespace_that_the_server_of_restores_has_not(full15: Place, small: Place) -> None:
+    space = sql.Identifier(f"of_{full15.dbname}")
+    with psycopg.connect(full15.server.dsn(full15.dbname), autocommit=True) as connection:
+        connection.execute("set allow_in_place_tablespaces = on")
+        connection.execute(sql.SQL("create tablespace {} location ''").format(space))
+        connection.execute(sql.SQL("alter table plain set tablespace {}").format(space))
+    environment = full15.environment(scratch_server=small.content["database"])
+    backup = create(environment, full15.bucket, "r1", QUIET.append)
+    assert any(finding.startswith("tablespace: ") for finding in backup.findings)
+    verify(environment, full15.bucket, backup, "restored", QUIET.append)
 
 
 def test_no_room_for_the_download(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
@@ -97,6 +98,28 @@ def test_leftovers_of_a_backup_that_died_are_replaced(small: Place) -> None:
     verify(environment, small.bucket, backup, "restored", QUIET.append)
     assert small.unfinished() == []
     assert other in small.stored()
+
+
+@pytest.mark.parametrize("versioning", [False, True])
+def test_a_bucket_from_which_nothing_may_be_removed(small: Place, versioning: bool) -> None:
+    environment = small.environment()
+    client, name = small.bucket.client, small.bucket.name
+    if versioning:
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    leftover = place_of(environment.storage, "r1") + "database.dump"
+    client.put_object(Bucket=name, Key=leftover, Body=b"half of it")
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{name}/*"}
+    client.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    told: list[str] = []
+    try:
+        backup = create(environment, small.bucket, "r1", told.append)
+        verify(environment, small.bucket, backup, "restored", QUIET.append)
+    finally:
+        client.delete_bucket_policy(Bucket=name)
+
+    assert any("1 objects of a backup that failed are retained" in sentence for sentence in told)
+    assert leftover in small.stored()
+    assert leftover not in [stored.key for stored in backup.objects]
 
 
 def test_what_differs_is_named(full: Place) -> None:

@@ -18,6 +18,7 @@ from tasks.release.errors import BackupError, DatabaseError
 from tests.tasks.backup.conftest import Place
 
 QUIET: list[str] = []
+SCRATCH = scratch_name("shop", "R-2026.11")
 
 
 @pytest.fixture
@@ -29,10 +30,11 @@ def manifest(small: Place) -> Manifest:
 
 
 def test_names() -> None:
-    assert scratch_name("R-2026.11") == "rb_scratch_r_2026_11"
-    long = [scratch_name("x" * 80 + end) for end in "ab"]
-    assert all(len(name) == 63 for name in long)
-    assert long[0] != long[1]
+    assert SCRATCH.startswith("rb_scratch_r_2026_11_")
+    backups = ["v1.1", "v1-1", "V1.1", "v1_1", *("x" * 80 + end for end in "ab")]
+    names = {scratch_name(environment, backup) for environment in ("shop", "other") for backup in backups}
+    assert len(names) == 2 * len(backups)
+    assert max(map(len, names)) == 63
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
@@ -43,7 +45,7 @@ def test_it_is_dropped_on_an_error(small: Place, manifest: Manifest, error: type
         # Somebody who looks at it does not keep it.
         look = psycopg.connect(small.server.dsn(dbname, "shop"))
         raise error
-    assert "rb_scratch_r_2026_11" not in small.databases()
+    assert SCRATCH not in small.databases()
     with pytest.raises(psycopg.OperationalError):
         look.execute("select 1")
     look.close()
@@ -87,14 +89,85 @@ def test_a_scratch_that_cannot_be_dropped_is_told(small: Place, manifest: Manife
 
 def test_a_leftover_of_the_same_backup_is_replaced(small: Place, manifest: Manifest) -> None:
     environment = small.environment()
-    create_database(environment.database, manifest, "rb_scratch_r_2026_11", "")
-    with psycopg.connect(small.server.dsn("rb_scratch_r_2026_11", "shop"), autocommit=True) as connection:
+    mark = '{"runbook": "scratch", "environment": "shop", "backup": "R-2026.11", "made_at": "2026-11-22T00:00:00Z"}'
+    create_database(environment.database, manifest, SCRATCH, mark)
+    with psycopg.connect(small.server.dsn(SCRATCH, "shop"), autocommit=True) as connection:
         connection.execute("create table item (left_over int)")
         with (
             scratch(environment, manifest, QUIET.append) as dbname,
             psycopg.connect(small.server.dsn(dbname, "shop")) as other,
         ):
             assert other.execute("select to_regclass('item')").fetchone() == (None,)
+
+
+def test_an_empty_database_of_our_name_is_replaced(small: Place, manifest: Manifest) -> None:
+    """As it is left by a run that died between making and marking it."""
+    environment = small.environment()
+    create_database(environment.database, manifest, SCRATCH, "")
+    with scratch(environment, manifest, QUIET.append) as dbname:
+        assert dbname == SCRATCH
+    assert SCRATCH not in small.databases()
+
+
+@pytest.mark.parametrize(
+    "mark", ["keep this", '{"runbook": "scratch", "environment": "another", "backup": "R-2026.11", "made_at": ""}']
+)
+def test_a_database_of_somebody_else_is_kept(small: Place, manifest: Manifest, mark: str) -> None:
+    environment = small.environment()
+    create_database(environment.database, manifest, SCRATCH, mark)
+    try:
+        with psycopg.connect(small.server.dsn(SCRATCH, "shop"), autocommit=True) as connection:
+            connection.execute("create table theirs (id int)")
+        with pytest.raises(DatabaseError, match="holds something") as caught, scratch(environment, manifest, print):
+            pass
+        assert SCRATCH in caught.value.message
+        assert not caught.value.retryable
+        assert SCRATCH in small.databases()
+    finally:
+        small.server.drop_database(SCRATCH)
+
+
+def test_a_database_that_somebody_else_made_meanwhile_is_kept(
+    small: Place, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = small.environment()
+    # Between the look and the making: the name is taken by then.
+    monkeypatch.setattr(
+        "tasks.backup.scratch._drop_leftover",
+        lambda *_: create_database(environment.database, manifest, SCRATCH, "of another run"),
+    )
+    try:
+        with pytest.raises(DatabaseError) as caught, scratch(environment, manifest, QUIET.append):
+            pass
+        assert caught.value.sqlstate == "42P04"
+        assert SCRATCH in small.databases()
+    finally:
+        small.server.drop_database(SCRATCH)
+
+
+def test_the_one_that_another_run_has_made_since_is_kept(small: Place, manifest: Manifest) -> None:
+    environment = small.environment()
+    try:
+        with scratch(environment, manifest, QUIET.append):
+            small.server.drop_database(SCRATCH)
+            create_database(environment.database, manifest, SCRATCH, "of another run")
+        assert SCRATCH in small.databases()
+    finally:
+        small.server.drop_database(SCRATCH)
+
+
+def test_an_owner_that_nothing_can_be_given_to(small: Place) -> None:
+    """From PostgreSQL 16 on a member may be kept from becoming the role."""
+    small.server.create_role("landlord")
+    small.execute(
+        "grant landlord to runbook with set false, inherit true",
+        "alter table item owner to landlord",
+    )
+    small.server.execute(sql.SQL("alter database {} owner to landlord").format(sql.Identifier(small.dbname)))
+    environment = small.environment()
+    backup = create(environment, small.bucket, "r1", QUIET.append)
+    verification = verify(environment, small.bucket, backup, "restored", QUIET.append)
+    assert any("cannot become landlord" in finding for finding in verification.findings)
 
 
 def test_a_sweep_finds_what_is_old_and_ours(small: Place, manifest: Manifest) -> None:
@@ -127,7 +200,7 @@ def test_a_restore_that_fails_leaves_no_scratch(small: Place) -> None:
     before = small.databases()
     with pytest.raises(BackupError, match="permission denied for language internal") as caught:
         verify(environment, small.bucket, backup, "restored", QUIET.append)
-    assert "rb_scratch_r1" in str(caught.value)
+    assert scratch_name("shop", "r1") in str(caught.value)
     assert small.server.password not in str(caught.value)
     assert small.databases() == before
 
@@ -143,8 +216,9 @@ def test_the_server_goes_away_while_restoring(small: Place) -> None:
         with psycopg.connect(small.server.dsn(), autocommit=True) as connection:
             while not done.is_set():
                 connection.execute(
-                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'rb_scratch_r1'"
-                    " and application_name = 'runbook: restore' and query like 'COPY %'"
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+                    " and application_name = 'runbook: restore' and query like 'COPY %%'",
+                    [scratch_name("shop", "r1")],
                 )
 
     thread = threading.Thread(target=terminate)
@@ -156,5 +230,5 @@ def test_the_server_goes_away_while_restoring(small: Place) -> None:
         done.set()
         thread.join()
     assert caught.value.retryable
-    assert "rb_scratch_r1" not in small.databases()
+    assert scratch_name("shop", "r1") not in small.databases()
     verify(environment, small.bucket, backup, "restored", QUIET.append)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tasks.database.binaries import find_client
+from tasks.database.binaries import TRANSACTION_TIMEOUT, find_client
 from tasks.release.errors import BackupError
+from tests.fix_postgres import DEBIAN_15, PostgresServer
 
 # pg_dump's major for source, target and what is installed; None: refused.
 CASES = [
@@ -78,3 +81,49 @@ def test_half_a_client_is_none(tmp_path: Path) -> None:
 def test_the_one_on_this_machine() -> None:
     """The bundled one serves its own major."""
     assert find_client(None, 170000, 170000).major == 17
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (15, 15, "PostgreSQL 15 to 16 (on Debian and Ubuntu: postgresql-client-15)"),
+        (16, 16, "PostgreSQL 16 (on Debian and Ubuntu: postgresql-client-16)"),
+        (18, 18, "PostgreSQL 18 (on Debian and Ubuntu: postgresql-client-18)"),
+    ],
+)
+def test_what_to_install_beside_the_bundled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: int, target: int, words: str
+) -> None:
+    bundled = install(tmp_path / "bin", "17.10")
+    monkeypatch.setattr("tasks.database.binaries.directories", lambda _configured: [bundled])
+    with pytest.raises(BackupError, match="no pg_dump fits") as caught:
+        find_client(None, source * 10000, target * 10000)
+    assert words in caught.value.hint
+
+
+def test_a_newer_client_does_not_serve_an_older_server(postgres15: PostgresServer, tmp_path: Path) -> None:
+    """Why the bundled one is refused there: it reads the server, and its dump goes into no such server."""
+    client = find_client(None, 170000, 170000)
+    assert client.major == TRANSACTION_TIMEOUT
+    dump = tmp_path / "dump"
+    source, target = postgres15.create_database(), postgres15.create_database()
+    reach = {"PGHOST": postgres15.host, "PGPORT": str(postgres15.port), "PGUSER": postgres15.superuser}
+
+    def run(program: str, *arguments: str) -> str:
+        return subprocess.run(
+            [program, *arguments],
+            env=os.environ | reach | {"PGPASSWORD": postgres15.password, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        ).stderr
+
+    try:
+        assert run(client.program("pg_dump"), "--format=custom", f"--file={dump}", source) == ""
+        newer = run(client.program("pg_restore"), "--exit-on-error", f"--dbname={target}", str(dump))
+        assert 'unrecognized configuration parameter "transaction_timeout"' in newer
+        assert "unsupported version" in run(str(DEBIAN_15 / "pg_restore"), f"--dbname={target}", str(dump))
+    finally:
+        postgres15.drop_database(source)
+        postgres15.drop_database(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasks.app.alone import alone_in
 from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.identity import identify
@@ -265,6 +267,21 @@ def test_what_a_killed_attempt_left_at_work_is_waited_for(staging_site: Site, re
         with pytest.raises(StaleBackupError):  # the next thing that is looked at
             apply(staging_site.environment, wanted, lambda *_: None, report)
     assert "(idle in transaction) of an earlier attempt is at: SELECT 'left behind'" in told[0]
+
+
+def test_a_migrate_on_its_way_to_the_server_is_waited_for(staging_site: Site, ready: Ready, told: list[str]) -> None:
+    """What a killed flow left behind may not have reached the server yet; it has the checkout's lock."""
+    wanted = ready()
+    with alone_in(staging_site.app, 0, told.append) as lock:
+        orphan = subprocess.Popen(["sleep", "1"], pass_fds=(lock,))
+    with (
+        pytest.raises(ReleaseInProgressError, match="earlier attempt is still at work"),
+        alone_in(staging_site.app, 0, told.append),
+    ):
+        pass
+    assert carried_out(staging_site, wanted, told).migrations
+    assert orphan.poll() == 0
+    assert "waiting for it to end" in "".join(told)
 
 
 def test_what_never_ends_is_named(staging_site: Site, told: list[str]) -> None:

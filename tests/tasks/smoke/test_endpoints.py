@@ -126,7 +126,7 @@ def test_a_slow_answer_says_how_slow(service: Service) -> None:
 def test_nobody_there_is_a_failure_that_may_pass() -> None:
     [port] = any_free(1)
     with pytest.raises(SmokeError, match="1 of 1 endpoints of staging") as caught:
-        smoke(Service(port).environment(HEALTH), COMMIT)
+        smoke(Service(port).environment(HEALTH), COMMIT, None)
     assert caught.value.retryable
     assert "ConnectError" in caught.value.message
     assert "already in place" in caught.value.hint
@@ -141,7 +141,7 @@ def test_only_what_a_server_may_recover_from_is_tried_again(
     service.says("/health", answer, status=status)
     service.says("/other", "{}")
     with pytest.raises(SmokeError, match="1 of 2 endpoints") as caught:
-        smoke(service.environment(HEALTH, {"path": "/other"}, ready_within_s=0.2), COMMIT)
+        smoke(service.environment(HEALTH, {"path": "/other"}, ready_within_s=0.2), COMMIT, None)
     assert caught.value.retryable is passing
     assert answer in caught.value.message
 
@@ -151,7 +151,7 @@ def test_an_error_page_does_not_tell_secrets(service: Service, monkeypatch: pyte
     service.says("/health", "SECRET = hunter2-token", status=500)
     given = {"secrets": {"TOKEN": {"env": "RUNBOOK_TEST_TOKEN"}}}
     with pytest.raises(SmokeError) as caught:
-        smoke(service.environment(HEALTH, ready_within_s=0.1, app=given), COMMIT)
+        smoke(service.environment(HEALTH, ready_within_s=0.1, app=given), COMMIT, None)
     assert "SECRET = ******" in caught.value.message
 
 
@@ -161,7 +161,7 @@ def test_a_reload_is_waited_for(service: Service, staging_site: Site) -> None:
     environment = staging_site.environment.model_copy(update={"smoke": tested})
     before = staging_site.psql("SELECT count(*), max(id) FROM django_migrations")
 
-    made = smoke(environment, COMMIT)
+    made = smoke(environment, COMMIT, "public")
     assert [answer.ok for answer in made.answers] == [True]
     # One good answer between two of the old code does not make it ready.
     assert len(service.asked) >= 7
@@ -172,7 +172,7 @@ def test_a_reload_is_waited_for(service: Service, staging_site: Site) -> None:
 def test_a_database_that_cannot_be_written_is_an_error(staging_site: Site) -> None:
     staging_site.psql(f'ALTER DATABASE "{staging_site.database}" SET default_transaction_read_only = on')
     with pytest.raises(DatabaseError, match=r"cannot write and read a row on staging: .*read-only") as caught:
-        round_trip(staging_site.environment)
+        round_trip(staging_site.environment, None)
     assert caught.value.sqlstate == "25006"
     assert not caught.value.retryable
 
@@ -184,5 +184,13 @@ def test_a_connection_that_is_lost_may_come_back(staging_site: Site) -> None:
     )
     staging_site.psql("CREATE TRIGGER gone BEFORE INSERT ON django_migrations EXECUTE FUNCTION gone()")
     with pytest.raises(DatabaseError, match="terminating connection") as caught:
-        round_trip(staging_site.environment)
+        round_trip(staging_site.environment, None)
     assert caught.value.retryable
+
+
+def test_the_row_goes_to_the_schema_of_the_application(staging_site: Site) -> None:
+    staging_site.psql('CREATE SCHEMA "Own" AUTHORIZATION chatbot')
+    staging_site.psql('ALTER TABLE django_migrations SET SCHEMA "Own"')
+    with pytest.raises(DatabaseError, match="does not exist"):
+        round_trip(staging_site.environment, None)
+    assert round_trip(staging_site.environment, "Own") > 0
