@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from flows.follow import follow, markdown_of, prefect_api, start
+from flows.follow import Run, follow, markdown_of, prefect_api, start
 from tasks.record.report import release_report
 from tasks.release.environment import load
+from tasks.release.errors import RunbookError
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
 
@@ -40,9 +43,12 @@ def deploy(
         except KeyboardInterrupt:
             console.print(f"\nthe run goes on: {ui}/runs/flow-run/{run.id}")
             raise typer.Exit(130) from None
-        finally:
-            for text in markdown_of(api, run):
-                console.print(Markdown(text))
+        except RunbookError:
+            # Where the server is away, the error that is on its way says so.
+            with suppress(httpx.HTTPError):
+                _show_reports(api, run)
+            raise
+        _show_reports(api, run)
         console.print(ended.message, style="bold")
 
 
@@ -65,6 +71,11 @@ def releases(environment: EnvironmentName) -> None:
     """List the releases of an environment, newest first."""
     for release in _ledger(environment).newest():
         console.print(f"{release.id}  {release.status:9} {release.ref} ({release.commit[:12]})", highlight=False)
+
+
+def _show_reports(api: httpx.Client, run: Run) -> None:
+    for text in markdown_of(api, run):
+        console.print(Markdown(text))
 
 
 def _ledger(environment: str) -> Ledger:

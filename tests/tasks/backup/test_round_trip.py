@@ -11,7 +11,9 @@ import pytest
 
 from tasks.backup.create import create
 from tasks.backup.manifest import encode, key_of, load, place_of, summarise
-from tasks.backup.verify import verify
+from tasks.backup.restore import restore
+from tasks.backup.scratch import scratch
+from tasks.backup.verify import compare, verify
 from tasks.release.errors import VerificationError
 from tests.tasks.backup.conftest import Place
 
@@ -144,14 +146,27 @@ def test_what_differs_is_named(full: Place) -> None:
         "large objects": {"large_objects": 3},
         "hstore": {"extensions": manifest.extensions | {"hstore": "1.8"}},
     }
-    for number, (subject, change) in enumerate(wrong.items()):
-        # A manifest that tells something else of the same dump: as if the restore had come out differently.
-        changed = manifest.model_copy(update={"id": f"w{number}", **change})
-        full.bucket.write(key_of(environment.storage, changed.id), encode(changed))
-        with pytest.raises(VerificationError) as caught:
-            verify(environment, full.bucket, summarise(changed, environment.storage), "restored", QUIET.append)
-        assert caught.value.subject == subject
-        assert subject.split(" ")[-1].split(".")[-1] in str(caught.value)
+    with scratch(environment, manifest, QUIET.append) as dbname:
+        restored = restore(environment, full.bucket, manifest, dbname, QUIET.append)
+        compare(environment, manifest, dbname, restored, QUIET.append)
+        for subject, change in wrong.items():
+            # A manifest that tells something else of the same dump: as if the restore had come out differently.
+            changed = manifest.model_copy(update=change)
+            with pytest.raises(VerificationError) as caught:
+                compare(environment, changed, dbname, restored, QUIET.append)
+            assert caught.value.subject == subject
+            assert subject.split(" ")[-1].split(".")[-1] in str(caught.value)
+
+
+def test_a_restore_that_differs_is_no_backup(small: Place) -> None:
+    environment = small.environment()
+    create(environment, small.bucket, "r1", QUIET.append)
+    manifest = load(small.bucket, "r1")
+    assert manifest is not None
+    other = manifest.model_copy(update={"id": "r2", "large_objects": 3})
+    small.bucket.write(key_of(environment.storage, "r2"), encode(other))
+    with pytest.raises(VerificationError, match="0 large objects instead of 3"):
+        verify(environment, small.bucket, summarise(other, environment.storage), "restored", QUIET.append)
 
 
 def test_an_extension_that_only_a_superuser_can_create(small: Place) -> None:

@@ -109,6 +109,12 @@ def test_an_empty_database_of_our_name_is_replaced(small: Place, manifest: Manif
     assert SCRATCH not in small.databases()
 
 
+def test_one_that_cannot_be_marked_is_dropped(small: Place, manifest: Manifest) -> None:
+    with pytest.raises(DatabaseError, match="cannot mark"):
+        create_database(small.environment().database, manifest, SCRATCH, "no comment holds a \0")
+    assert SCRATCH not in small.databases()
+
+
 @pytest.mark.parametrize(
     "mark", ["keep this", '{"runbook": "scratch", "environment": "another", "backup": "R-2026.11", "made_at": ""}']
 )
