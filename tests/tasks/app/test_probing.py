@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.app.candidate import prepare
+from tasks.app.candidate import prepare, serving
 from tasks.app.probing import plan
 from tasks.release.environment import Environment
 from tasks.release.errors import AppError, CodeError
@@ -39,7 +39,7 @@ def test_the_serving_code_is_not_taken_for_the_candidates(staging_site: Site, tm
     with pytest.raises(CodeError, match=r"imported config\.settings\.staging from .*the code which serves") as caught:
         plan(environment, checkout)
     assert str(staging_site.app / "config" / "settings" / "staging.py") in caught.value.message
-    assert plan(environment, staging_site.checkout).pending == ()
+    assert plan(environment, serving(environment)).pending == ()
 
     assert '"PYTHONPATH={directory}"' in caught.value.hint
     mended = staging_site.configure(app={"manage": ["PYTHONPATH={directory}", "{python}", str(admin)]})
