@@ -50,11 +50,12 @@ def down(
     delete: Annotated[bool, typer.Option("--delete", help="Remove all their data too; asks first.")] = False,
 ) -> None:
     """Stop the embedded services; their data stays."""
-    embedded.down(names or [], STATE, console.print)
     if delete:
         if names:
             raise typer.BadParameter("--delete removes the data of all services; give no names")
         typer.confirm(f"Remove every database, backup, record and checkout below {STATE}?", abort=True)
+    embedded.down(names or [], STATE, console.print)
+    if delete:
         embedded.delete(STATE, console.print)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from flows.follow import Run, follow, markdown_of, prefect_api, start
+from flows.follow import Run, follow, markdown_of, prefect_api, start, withdraw
 from tasks.record.report import release_report
 from tasks.release.environment import load
 from tasks.release.errors import RunbookError
@@ -41,7 +41,10 @@ def deploy(
         try:
             ended = follow(api, run, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
         except KeyboardInterrupt:
-            console.print(f"\nthe run goes on: {ui}/runs/flow-run/{run.id}")
+            gone = withdraw(api, run)
+            console.print(
+                f"\n{'the run had not begun; it is cancelled' if gone else 'the run goes on'}", highlight=False
+            )
             raise typer.Exit(130) from None
         except RunbookError:
             # Where the server is away, the error that is on its way says so.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 import httpx
 
 from tasks.release.errors import ConfigurationError, RunbookError
+from tasks.release.order import ASKED_BY
 from tasks.release.prefect_api import client, may_pass
 
 POLL_S = 0.7
@@ -74,9 +77,24 @@ def start(api: httpx.Client, deployment: str, name: str, parameters: dict[str, A
         deployment: `flow/name`.
         name: The run's name.
         parameters: The flow's.
+
+    Raises:
+        ConfigurationError: No worker would take it.
     """
     found = api.get(f"/deployments/name/{deployment}").raise_for_status().json()
-    body = {"name": name, "parameters": parameters, "state": {"type": "SCHEDULED"}}
+    pool = found["work_pool_name"]
+    workers = api.post(f"/work_pools/{pool}/workers/filter", json={}).raise_for_status().json()
+    if not any(worker["status"] == "ONLINE" for worker in workers):
+        raise ConfigurationError(
+            f"no worker is online in the work pool {pool}: the run would wait, and start when nobody expects it",
+            hint=f"`runbook up worker-{pool}` starts the embedded one, `prefect worker start --pool {pool}` another",
+        )
+    body = {
+        "name": name,
+        "parameters": parameters,
+        "tags": [f"{ASKED_BY}{getpass.getuser()}@{socket.gethostname()}"],
+        "state": {"type": "SCHEDULED"},
+    }
     made = api.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
     return _run(made)
 
@@ -120,6 +138,16 @@ def follow(api: httpx.Client, run: Run, say: Callable[[str], None]) -> Run:
         hint = "" if now.state == "FAILED" else "run the same command again: it goes on where this one ended"
         raise RunbookError(f"flow run {now.name} {now.state.lower()}: {message}", hint=hint)
     return now
+
+
+def withdraw(api: httpx.Client, run: Run) -> bool:
+    """Cancel a run that no worker has begun; whether it was one."""
+    now = _run(api.get(f"/flow_runs/{run.id}").raise_for_status().json())
+    if now.state != "SCHEDULED":
+        return False
+    body = {"state": {"type": "CANCELLED", "message": "withdrawn before it began"}}
+    api.post(f"/flow_runs/{run.id}/set_state", json=body).raise_for_status()
+    return True
 
 
 def markdown_of(api: httpx.Client, run: Run) -> list[str]:

@@ -72,6 +72,9 @@ class Operator:
                 self.report(f"{service.name}: stopped")
         self.end_remains(service)
         end_all(marked(self.state.root, service.name))
+        server = self.state.running("prefect") if service.kind == "worker" else None
+        if server is not None and server.port is not None:
+            prefect_server.end_runs(server.port, service.subject)
         forget_sockets(entry.internal_ports)
         self.state.forget_process(service.name)
 

@@ -133,6 +133,22 @@ def running_runs(port: int, pool: str) -> list[str]:
         return []
 
 
+def end_runs(port: int, pool: str) -> None:
+    """Tell the server that the runs of a work pool are dead: their only worker was stopped, and they with it.
+
+    Prefect leaves such runs "Running" for ever, and whoever follows one waits for ever (PrefectHQ/prefect #16746).
+    """
+    states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    wanted = {"work_pools": {"name": {"any_": [pool]}}, "flow_runs": states}
+    crashed = {"state": {"type": "CRASHED", "message": "its worker was stopped"}, "force": True}
+    try:
+        with httpx.Client(base_url=api_url(port), timeout=10) as api:
+            for run in _answer(api.post("/flow_runs/filter", json=wanted)):
+                _answer(api.post(f"/flow_runs/{run['id']}/set_state", json=crashed))
+    except httpx.HTTPError:
+        return  # the server goes down too; the records in the bucket know what was done
+
+
 def stop_prefect(process: Process) -> bool:
     """End the server; False when force was needed. All it knows is in its database."""
     return stop_daemon(process, how=signal.SIGTERM, timeout_s=_SERVER_STOP_S)

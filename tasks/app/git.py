@@ -71,7 +71,7 @@ class Git:
         tip = self.commit_of(f"refs/remotes/{app.remote}/{app.branch}")
         return not self._git("rev-list", "--max-count=1", commit, f"^{tip}")
 
-    def check_deployable(self, commit: str) -> None:
+    def check_deployable(self, commit: str, ref: str) -> None:
         """What must hold before this directory is brought to a commit.
 
         Raises:
@@ -80,7 +80,7 @@ class Git:
         app = self.environment.app
         if not self.branch_contains(commit):
             raise CodeError(
-                f"{commit[:12]} is not contained in {app.remote}/{app.branch}",
+                f"{ref} ({commit[:12]}) is not contained in {app.remote}/{app.branch}",
                 hint=f"merge it to {app.branch} first: {self.environment.name} deploys only what that branch contains",
             )
         changes = self.changes()
@@ -93,6 +93,10 @@ class Git:
     def changes(self) -> list[str]:
         """Files that differ from the commit, as `git status` lists them; untracked files are not changes."""
         return self._git("status", "--porcelain", "--untracked-files=no").splitlines()
+
+    def untracked(self) -> list[str]:
+        """Files that git does not know and is not told to ignore: they are in nobody's review."""
+        return self._git("ls-files", "--others", "--exclude-standard").splitlines()
 
     def differing(self, old: str, new: str, paths: list[str]) -> bool:
         """Whether any of the files that call for an install differs between two commits.

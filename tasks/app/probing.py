@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tasks.app.command import Checkout, manage
 from tasks.app.process import leading_variables
+from tasks.database.connection import is_passing
 from tasks.release.environment import Environment
 from tasks.release.errors import AppError, CodeError, CommandError
 from tasks.release.plan import Listed, Migration, Plan, Reached
@@ -129,7 +130,12 @@ def _ask(
             )
         answer: dict[str, Any] = _redacted(environment, json.loads(answer_file.read_text(encoding="utf-8")))
     if inside := answer.get("error"):
-        raise AppError(f"{inside.get('type')} inside the application: {inside.get('message')} ({inside.get('where')})")
+        lost = inside.get("type") == "OperationalError" and is_passing(str(inside.get("message")))
+        raise AppError(
+            f"{inside.get('type')} inside the application: {inside.get('message')} ({inside.get('where')})",
+            hint="is the database up, and do the application's settings name it?" if lost else "",
+            retryable=lost,
+        )
     return answer
 
 

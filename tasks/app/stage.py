@@ -13,7 +13,7 @@ from tasks.app.probing import plan
 from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, may_retry
 from tasks.release.order import Order
-from tasks.release.plan import Plan
+from tasks.release.plan import Plan, table_of
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
 
@@ -41,10 +41,7 @@ def plan_migrations(order: Order) -> Plan:
         made = Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "plan", work, log)
     create_table_artifact(
         key=f"showmigrations-{environment.name}",
-        table=[
-            {"migration": f"{entry.app}.{entry.name}", "applied": "yes" if entry.applied else "pending"}
-            for entry in made.listed
-        ],
+        table=table_of(made.listed),
         description=f"`showmigrations --plan` for {order.ref} on {environment.name}, before the release",
     )
     for migration in made.pending:

@@ -29,7 +29,10 @@ def deploy(environment: Environment, release: Release, report: Callable[[str], N
     """
     refuse_stale(environment, release)
     git = Git(environment)
-    git.check_deployable(release.commit)
+    git.check_deployable(release.commit, release.ref)
+    untracked = git.untracked()
+    if untracked:
+        report(f"{environment.app.directory} has files that no release brought: {', '.join(untracked[:5])}")
     git.checkout(release.commit)
     report(f"{environment.app.directory} is at {release.commit[:12]}, from {release.previous_commit[:12]}")
     # The interpreter has the requirements of one of the two: of what serves, or of a release that failed since.

@@ -29,7 +29,7 @@ def deploy_code(order: Order) -> Deployed | Preview:
     log = get_run_logger().info
     environment = load(order.environment)
     if order.dry_run:
-        Git(environment).check_deployable(order.commit)
+        Git(environment).check_deployable(order.commit, order.ref)
         at = serving(environment)
         return Preview(stage="code", would=f"check {order.commit[:12]} out in {at.directory}, at {at.commit[:12]} now")
     return Ledger(Bucket(environment.storage), environment.name).carry_out(

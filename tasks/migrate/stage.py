@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -11,7 +11,7 @@ from tasks.migrate.apply import apply
 from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, may_retry
 from tasks.release.order import Order, Preview
-from tasks.release.plan import Applied
+from tasks.release.plan import Applied, table_of
 from tasks.release.release import Release
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
@@ -52,4 +52,10 @@ def apply_migrations(order: Order) -> Applied | Preview:
 
         return apply(environment, release, progress, log)
 
-    return Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "applied", work, log)
+    applied = Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "applied", work, log)
+    create_table_artifact(
+        key=f"showmigrations-{environment.name}",
+        table=table_of(applied.after),
+        description=f"`showmigrations --plan` on {environment.name}, after {order.ref}",
+    )
+    return applied

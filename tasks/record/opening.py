@@ -45,7 +45,7 @@ def open_release(
     git = Git(environment)
     git.fetch()
     commit = git.commit_of(ref)
-    git.check_deployable(commit)
+    git.check_deployable(commit, ref)
     if release_id not in ("", NEW):
         release = ledger.load(release_id)
         if release.commit != commit:
@@ -53,18 +53,18 @@ def open_release(
                 f"release {release_id} is of {release.ref} ({release.commit[:12]}), not of {ref} ({commit[:12]})",
                 hint=f"`{NEW}` as release id starts a new release",
             )
+        undone = _undone(environment, release, git.head())
+        if undone and release.status != "finished":
+            raise RefusedError(
+                f"release {release_id} cannot go on: {undone}", hint=f"`{NEW}` as release id starts a new release"
+            )
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
     if newest and newest.status != "finished":
-        if release_id != NEW and newest.commit == commit and _backup_is_good(environment, newest):
+        undone = _undone(environment, newest, git.head())
+        if release_id != NEW and newest.commit == commit and not undone and _backup_is_good(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
-        if newest.smoke is not None:
-            # It died between its last stage and its last line.
-            ledger.update(newest.id, lambda record: record.closed("finished", "finished", now()))
-        elif newest.status == "running":
-            what = f"its run died; superseded by a release of {ref}"
-            ledger.update(newest.id, lambda record: record.closed("failed", what, now()))
-            report(f"release {newest.id} was left running by a run that died; it is closed as failed")
+        _ended(ledger, newest, undone or f"superseded by a release of {ref}", report)
     at = now()
     head = git.head()
     previous = _serving(newest, head)
@@ -106,26 +106,51 @@ def _serving(newest: Release | None, head: str) -> str:
     return head
 
 
+def _ended(ledger: Ledger, release: Release, why: str, report: Callable[[str], None]) -> None:
+    """Close a record that is not taken up again."""
+    if release.smoke is not None and release.status == "running":
+        # It died between its last stage and its last line.
+        ledger.update(release.id, lambda record: record.closed("finished", "finished", now()))
+    elif release.status == "running":
+        ledger.update(release.id, lambda record: record.closed("failed", f"its run died; {why}", now()))
+        report(f"release {release.id} was left running by a run that died; it is closed as failed: {why}")
+    else:
+        report(f"release {release.id} is not taken up again: {why}")
+
+
+def _undone(environment: Environment, release: Release, head: str) -> str:
+    """What a finished stage did that is no longer so, since somebody undid it by hand; empty: nothing."""
+    if release.code and head != release.commit:
+        return f"it had checked out {release.commit[:12]}, the checkout is at {head[:12]} by now"
+    if release.applied and release.plan:
+        applied = _applied(environment, release.plan)
+        gone = [migration.label for migration in release.plan.pending if migration.label not in applied]
+        if gone:
+            return f"it had applied {', '.join(gone)}, which the database does not have any more"
+    return ""
+
+
 def _backup_is_good(environment: Environment, release: Release) -> bool:
     """Whether the migration may go on with this release's backup: not taken yet, fresh, or already migrated on."""
     if release.backup is None or release.plan is None:
         return True
     fresh = now() - release.backup.started_at < timedelta(seconds=environment.backup.max_age_s)
-    return fresh or _is_begun(environment, release.plan)
+    return fresh or bool(_applied(environment, release.plan))
 
 
-def _is_begun(environment: Environment, plan: Plan) -> bool:
-    """Whether any planned migration stands applied."""
+def _applied(environment: Environment, plan: Plan) -> set[str]:
+    """Which planned migrations stand applied."""
     names = [migration.label for migration in plan.pending]
     schema = plan.database.migrations_schema
     table = sql.Identifier(*([schema] if schema else []), "django_migrations")
     with connect(environment.database, "look for applied migrations") as connection:
         try:
-            row = connection.execute(
-                sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE app || '.' || name = ANY(%s))").format(table), [names]
-            ).fetchone()
+            rows = connection.execute(
+                sql.SQL("SELECT app || '.' || name AS label FROM {} WHERE app || '.' || name = ANY(%s)").format(table),
+                [names],
+            ).fetchall()
         except psycopg.errors.UndefinedTable:
-            return False
+            return set()
         except psycopg.Error as error:
             raise explained(error, "cannot look for applied migrations") from None
-    return row == (True,)
+    return {label for (label,) in rows}

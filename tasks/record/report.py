@@ -80,7 +80,11 @@ def _timings(release: Release) -> str:
         if release.result(stage) is not None:
             state = "done"
         else:
-            state = f"**failed**: {_cell(run.error.splitlines()[0])}" if run.error else "under way, or its run died"
+            state = (
+                f"**failed**: {_cell(' '.join(run.error.splitlines()[:3]))}"
+                if run.error
+                else "under way, or its run died"
+            )
         seconds = _seconds(run.seconds) if run.seconds is not None else ""
         rows.append((section, title, state, seconds, str(run.attempts)))
     return "## Stages\n\n" + _table(("", "Stage", "State", "Time", "Attempts"), rows)
@@ -115,7 +119,8 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
     limits = ""
     if applied:
         limits = (
-            f"\n\nEvery statement ran under lock_timeout {applied.lock_timeout_s:g} s and statement_timeout"
+            f"\n\n`migrate` took {_seconds(applied.seconds)}, the application's start included."
+            f" Every statement ran under lock_timeout {applied.lock_timeout_s:g} s and statement_timeout"
             f" {applied.statement_timeout_s:g} s. Analyzed: {_cell(', '.join(applied.analyzed)) or 'nothing'}."
         )
     return f"## Migrations\n\n{table}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
@@ -172,10 +177,11 @@ def _smoke(smoked: Smoked | None) -> str:
 def _next_step(release: Release) -> str:
     deploy = f"runbook deploy {release.environment} --ref {release.ref}"
     again = _code(f"{deploy} --release-id {release.id}")
+    hint = next((run.hint for run in release.stages.values() if run.hint), "mend what the failed stage says")
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
         "running": f"if its run died, {again} goes on where it ended.",
-        "failed": f"mend what the failed stage says; then {_code(deploy)} goes on, finished stages are not repeated.",
+        "failed": f"{_cell(hint)}. {_code(deploy)} goes on where this one ended: finished stages are not repeated.",
     }[release.status]
     return f"**Next step:** {step}"
 
@@ -220,8 +226,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} TB"
+        size /= 1024
+    return f"{size:.2f} TiB"

@@ -19,7 +19,7 @@ from tasks.record.opening import open_release
 from tasks.record.report import preview_report, release_report
 from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, RefusedError, RunbookError, may_retry
-from tasks.release.order import Order, Preview
+from tasks.release.order import ASKED_BY, Order, Preview
 from tasks.release.plan import Plan
 from tasks.release.release import Release, Status
 from tasks.store.bucket import Bucket
@@ -129,4 +129,7 @@ def _publish(release: Release) -> None:
 
 
 def _requester() -> str:
-    return str(flow_run.get_name() or "a run without a name")
+    """Who asked, as far as anybody can tell: Prefect itself knows no users."""
+    run = flow_run.get_name() or "a run without a name"
+    asked = [tag.removeprefix(ASKED_BY) for tag in flow_run.get_tags() or () if tag.startswith(ASKED_BY)]
+    return f"{asked[0] if asked else 'the Prefect UI or API'} (run {run})"

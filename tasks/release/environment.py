@@ -111,7 +111,7 @@ class Backup(Section):
 
     client: FilePath | None = Field(None, description="directory of pg_dump and pg_restore; none: found by itself")
     table_groups: int = Field(1, ge=1, le=16, description="dumps of one snapshot that run side by side")
-    part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=256 * 2**20, description="size of an S3 multipart part")
+    part_bytes: int = Field(8 * 2**20, ge=5 * 2**20, le=256 * 2**20, description="size of an S3 multipart part")
     max_age_s: float = Field(3600, gt=0, description="a migration does not begin on an older backup")
     timeout_s: float = Field(
         6 * 3600, gt=0, allow_inf_nan=False, description="the longest that a dump or a restore may take"
@@ -212,6 +212,11 @@ def load(name: str) -> Environment:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not directory().is_dir():
+            raise ConfigurationError(
+                f"there is no environment {name!r}: the directory {directory()} does not exist",
+                hint=f"{DIRECTORY_VARIABLE} names it; `runbook up` or `runbook demo` makes the example's",
+            ) from None
         known = ", ".join(sorted(file.stem for file in directory().glob("*.toml"))) or "none"
         raise ConfigurationError(
             f"there is no environment {name!r}: {path} does not exist",

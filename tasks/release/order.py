@@ -5,6 +5,8 @@ from __future__ import annotations
 from tasks.release.record import Record
 from tasks.release.release import StageName
 
+ASKED_BY = "asked by "  # begins the tag of a flow run that says who asked for it
+
 
 class Order(Record):
     """Which release of which environment a stage works on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,13 @@ class Listed(Record):
     app: str
     name: str
     applied: bool
+
+
+def table_of(listed: Iterable[Listed]) -> list[dict[str, str]]:
+    """`showmigrations --plan` as rows of a table."""
+    return [
+        {"migration": f"{entry.app}.{entry.name}", "applied": "yes" if entry.applied else "pending"} for entry in listed
+    ]
 
 
 class Sql(Record):

@@ -74,6 +74,7 @@ class StageRun(Record):
     began_at: datetime  # the attempt that counts: the last one
     ended_at: datetime | None = None
     error: str = ""
+    hint: str = ""  # what to do about the error
 
     @property
     def seconds(self) -> float | None:
@@ -135,18 +136,18 @@ class Release(Record):
             RefusedError: The stage was not begun, or is finished.
         """
         self._refuse_if_finished(stage)
-        run = self._running(stage).model_copy(update={"ended_at": at, "error": ""})
+        run = self._running(stage).model_copy(update={"ended_at": at, "error": "", "hint": ""})
         changed = self._with(**{"stages": {**self.stages, stage: run}, stage: result})
         return changed.noted(f"{stage} finished", at, stage)
 
-    def failed(self, stage: StageName, error: str, at: datetime) -> Release:
+    def failed(self, stage: StageName, error: str, at: datetime, hint: str = "") -> Release:
         """With an attempt at a stage ended by an error.
 
         Raises:
             RefusedError: The stage was not begun, or is finished.
         """
         self._refuse_if_finished(stage)
-        run = self._running(stage).model_copy(update={"ended_at": at, "error": error})
+        run = self._running(stage).model_copy(update={"ended_at": at, "error": error, "hint": hint})
         return self._with(stages={**self.stages, stage: run}).noted(f"{stage} failed: {error}", at, stage)
 
     def closed(self, status: Status, what: str, at: datetime) -> Release:

@@ -178,6 +178,7 @@ def explained(what: str, key: str) -> Iterator[None]:
         hint = "" if code in PASSING else CHECK_STORAGE
         raise StoreError(message, key=key, hint=hint, retryable=code in PASSING) from None
     except LOST as error:
-        raise StoreError(f"{what}: {error}", key=key, hint="is the S3 server up?", retryable=True) from None
+        hint = "is the S3 server up? `runbook up s3` starts the embedded one"
+        raise StoreError(f"{what}: {error}", key=key, hint=hint, retryable=True) from None
     except BotoCoreError as error:
         raise StoreError(f"{what}: {error}", key=key, hint=CHECK_STORAGE) from None

@@ -37,6 +37,8 @@ def check_stored(bucket: Bucket, stored: BackupObject) -> None:
             )
     except MissingObjectError:
         raise _missing(stored) from None
+    if stored.version_id:
+        _refuse_overwritten(bucket, stored)
     found = (head["ContentLength"], head["ETag"], head.get("ChecksumSHA256"))
     if found != (stored.bytes, stored.etag, stored.checksum):
         raise VerificationError(
@@ -44,6 +46,21 @@ def check_stored(bucket: Bucket, stored: BackupObject) -> None:
             f" the manifest says {stored.bytes} bytes, ETag {stored.etag}, checksum {stored.checksum}",
             subject=stored.key,
             hint="somebody wrote over it; make a new backup",
+        )
+
+
+def _refuse_overwritten(bucket: Bucket, stored: BackupObject) -> None:
+    """Where the bucket keeps versions, ours is still there: yet whoever restores by hand would get the newest one."""
+    try:
+        with explained(f"cannot look at {stored.key}", stored.key):
+            newest = bucket.client.head_object(Bucket=bucket.name, Key=stored.key).get("VersionId")
+    except MissingObjectError:
+        newest = "a delete marker"
+    if newest != stored.version_id:
+        raise VerificationError(
+            f"{stored.key} was written over: its newest version is {newest}, the manifest says {stored.version_id}",
+            subject=stored.key,
+            hint=f"version {stored.version_id} is still there; find out who writes there, and make a new backup",
         )
 
 

@@ -108,8 +108,9 @@ class Ledger:
         self, release_id: str, stage: StageName, error: BaseException, report: Callable[[str], None]
     ) -> None:
         message = error.message if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
+        hint = error.hint if isinstance(error, RunbookError) else ""
         try:
-            self.update(release_id, lambda record: record.failed(stage, message, now()))
+            self.update(release_id, lambda record: record.failed(stage, message, now(), hint))
         except RunbookError as second:
             # The first error is the one to mend; this one must not hide it.
             report(f"{stage}: its failure could not be written down either: {second}")

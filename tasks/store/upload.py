@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PARTS_PER_OBJECT = 10_000  # S3's limit; a longer stream goes on in a next object
-BUFFERS = 3  # one is filled while two are on their way
+BUFFERS = 6  # one is filled while five are on their way: the distance to S3 is hidden, and the end is short
 
 log = logging.getLogger(__name__)
 

@@ -48,6 +48,7 @@ def test_a_release_survives_a_death_in_every_long_stage(
             run = server.start("v1.1")
             _until_amid(site, stage)  # type: ignore[arg-type]
             death(server, site, run)
+        until(lambda run=run: server.state_of(run) == "CRASHED", "the run is known to be dead")  # type: ignore[misc]
         release = _only_release(site)
         assert release.status == "running"
         assert release.result(stage) is None  # type: ignore[arg-type]

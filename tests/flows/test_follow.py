@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from flows import follow as following
-from flows.follow import Run, follow
-from tasks.release.errors import RunbookError
+from flows.follow import Run, follow, start
+from tasks.release.errors import ConfigurationError, RunbookError
 
 BEGAN = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 RUN = Run("1", "v1.1-to-staging", "SCHEDULED", "")
@@ -39,6 +39,10 @@ class Server(HTTPServer):
             page = found[asked["offset"] : asked["offset"] + asked["limit"]]
             self.told += len(page)
             return 200, page
+        if path.startswith("/deployments/name/"):
+            return 200, {"id": "1", "work_pool_name": "staging"}
+        if path == "/work_pools/staging/workers/filter":
+            return 200, [{"name": "worker-staging", "status": "OFFLINE"}]
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(look, int):
             return look, {}
@@ -125,3 +129,12 @@ def test_a_refusal_is_told_at_once(server: Server) -> None:
     server.looks = [404]
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         followed(server)
+
+
+def test_a_run_that_no_worker_would_take_is_not_asked_for(server: Server) -> None:
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", timeout=5) as api,
+        pytest.raises(ConfigurationError, match="no worker is online in the work pool staging") as caught,
+    ):
+        start(api, "staging/staging", "v1.1-to-staging", {"ref": "v1.1"})
+    assert "runbook up worker-staging" in caught.value.hint

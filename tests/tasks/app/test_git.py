@@ -46,25 +46,25 @@ def test_only_what_the_branch_contains_is_deployable(staging_site: Site) -> None
     assert here.commit_of("v7") == stray
     assert not here.branch_contains(stray)
     with pytest.raises(CodeError, match=r"is not contained in origin/develop") as caught:
-        here.check_deployable(stray)
+        here.check_deployable(stray, "stray")
     assert "staging deploys only what that branch contains" in caught.value.hint
-    here.check_deployable(here.commit_of("v1.1"))
+    here.check_deployable(here.commit_of("v1.1"), "v1.1")
 
 
 def test_a_branch_that_the_remote_has_not_is_named(staging_site: Site) -> None:
     here = Git(staging_site.configure(app={"branch": "nowhere"}))
     with pytest.raises(CodeError, match="origin/nowhere"):
-        here.check_deployable(staging_site.commit_of("v1.1"))
+        here.check_deployable(staging_site.commit_of("v1.1"), "v1.1")
 
 
 def test_local_changes_are_named_and_untracked_files_are_not_changes(staging_site: Site) -> None:
     here = Git(staging_site.environment)
     (staging_site.app / "notes.txt").write_text("mine")
-    here.check_deployable(here.head())
+    here.check_deployable(here.head(), "HEAD")
     (staging_site.app / "manage.py").write_text("")
     (staging_site.app / "README.md").unlink()
     with pytest.raises(CodeError, match=r"has local changes: .*README\.md.*manage\.py") as caught:
-        here.check_deployable(here.head())
+        here.check_deployable(here.head(), "HEAD")
     assert "nothing was deployed" in caught.value.hint
 
 

@@ -110,3 +110,17 @@ def test_a_summary_is_of_the_manifest(small: Place, backup: Backup) -> None:
     manifest = load(small.bucket, "r1")
     assert manifest is not None
     assert summarise(manifest, small.environment().storage) == backup
+
+
+def test_a_newer_version_of_an_object(small: Place) -> None:
+    """Ours is still there below it; yet who restores by hand would fetch the newest."""
+    client, name = small.bucket.client, small.bucket.name
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    backup = create(small.environment(), small.bucket, "r2", QUIET.append)
+    stored = backup.objects[0]
+    assert stored.version_id
+    whole = client.get_object(Bucket=name, Key=stored.key)["Body"].read()
+    client.put_object(Bucket=name, Key=stored.key, Body=bytes([whole[0] ^ 1]) + whole[1:])
+    caught_at_every_level(small, backup, stored.key, "was written over")
+    client.delete_object(Bucket=name, Key=stored.key)
+    caught_at_every_level(small, backup, stored.key, "was written over")

@@ -11,7 +11,7 @@ from tasks.record.opening import open_release
 from tasks.release.errors import CodeError, RefusedError
 from tasks.release.release import Release
 from tasks.store.ledger import now
-from tests.builders import backup, plan, release, reloaded
+from tests.builders import applied, backup, deployed, plan, release, reloaded
 from tests.fix_app import Site
 
 OLD = timedelta(hours=2)
@@ -140,3 +140,27 @@ def test_what_cannot_be_deployed_opens_nothing(staging_site: Site, ref: str) -> 
     with pytest.raises(CodeError):
         opened(staging_site, ref)
     assert list(staging_site.ledger.newest()) == [died]
+
+
+def test_what_was_undone_by_hand_is_not_taken_for_done(staging_site: Site) -> None:
+    """Finished stages are not repeated, so they are looked at: the checkout went back, or the migrations did."""
+    finished = {"code": deployed(), "applied": applied(), **planned_and_backed_up(timedelta(minutes=1))}
+    died = left(staging_site, status="failed", **finished)
+    told: list[str] = []
+    assert opened(staging_site, told=told).id != died.id
+    assert "the checkout is at" in "".join(told)
+    with pytest.raises(RefusedError, match="cannot go on: it had checked out"):
+        opened(staging_site, release_id=died.id)
+
+    staging_site.check_out("v1.1")
+    with pytest.raises(RefusedError, match=r"it had applied documents\.0002_document_category, which"):
+        opened(staging_site, release_id=died.id)
+    staging_site.manage("migrate", "--no-input")
+    assert opened(staging_site, release_id=died.id).id == died.id
+
+
+def test_a_new_release_can_be_asked_for(staging_site: Site) -> None:
+    died = left(staging_site, status="failed", **planned_and_backed_up(timedelta(minutes=1)))
+    made = opened(staging_site, release_id="new")
+    assert made.id != died.id
+    assert made.backup is None
