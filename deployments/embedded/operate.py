@@ -14,7 +14,7 @@ from deployments.embedded.catalogue import BUCKET, SERVICES, Service
 from deployments.embedded.cluster import SUPERUSER, Cluster
 from deployments.embedded.errors import ServiceNotStarted, ServiceUnavailable
 from deployments.embedded.ports import LOOPBACK, any_free, is_free, next_free
-from deployments.embedded.processes import Process, end_all, marked, stop_daemon
+from deployments.embedded.processes import Process, end_marked, stop_daemon
 from deployments.embedded.state import Entry, State
 from deployments.embedded.storage import INTERNAL_PORTS, Storage, forget_sockets
 
@@ -71,7 +71,7 @@ class Operator:
             else:
                 self.report(f"{service.name}: stopped")
         self.end_remains(service)
-        end_all(marked(self.state.root, service.name))
+        end_marked(self.state.root, service.name)
         server = self.state.running("prefect") if service.kind == "worker" else None
         if server is not None and server.port is not None:
             prefect_server.end_runs(server.port, service.subject)
@@ -87,7 +87,7 @@ class Operator:
         if stray is not None:
             stop_daemon(stray, how=signal.SIGINT if service.kind == "postgres" else signal.SIGTERM, timeout_s=10)
         if service.kind != "worker":
-            end_all(marked(self.state.root, service.name))
+            end_marked(self.state.root, service.name)
 
     def _started(self, service: Service, port: int | None) -> Entry:
         files = self.state.files(service.name)

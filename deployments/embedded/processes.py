@@ -21,6 +21,7 @@ from typing import Self
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_S = 0.02
+_ROUNDS = 20  # of ending what a dying process had just started
 _RECORD_DEADLINE_S = 20.0
 STATE_VARIABLE = "RUNBOOK_STATE"
 SERVICE_VARIABLE = "RUNBOOK_SERVICE"
@@ -180,6 +181,15 @@ def marked(state_dir: Path, service: str) -> set[Process]:
         if marks <= environment:
             found.add(Process(pid, stat.started, boot))
     return found
+
+
+def end_marked(state_dir: Path, service: str) -> None:
+    """End every process that carries the marks of a service, those too that one of them starts meanwhile."""
+    for _ in range(_ROUNDS):
+        remains = marked(state_dir, service)
+        if not remains:
+            return
+        end_all(remains)
 
 
 def end_all(processes: set[Process], *, grace_s: float = 0.5) -> None:

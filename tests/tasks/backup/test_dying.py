@@ -117,7 +117,7 @@ def test_one_of_several_dumps_is_cut_in_the_middle(bulk: Place) -> None:
 
     with meanwhile(cut), pytest.raises(BackupError) as caught:
         create(bulk.environment(table_groups=3), bulk.bucket, "r1", QUIET.append)
-    assert "terminating connection" in str(caught.value)
+    assert "connection" in str(caught.value)  # terminated, or closed: whichever of the two pg_dump reads
     assert "shop/backups/r1/" in str(caught.value)
     assert caught.value.retryable
     no_backup(bulk)

@@ -97,7 +97,7 @@ def test_a_release_that_failed() -> None:
     made = release().began("plan", AT).failed("plan", error, AT + timedelta(seconds=3)).closed("failed", "ended", AT)
     report = release_report(made)
     is_whole(report, 2)
-    assert tables(report)[0][1] == ["§3", "Plan", "failed: pip ended with exit code 1:", "3.0 s", "1"]
+    assert tables(report)[0][1] == ["§3", "Plan", "failed: pip ended with exit code 1: no network", "3.0 s", "1"]
     assert tables(report)[0][2][2] == "not begun"
     assert "did not get through to staging" in report
     assert "`runbook deploy staging --ref v1.1` goes on" in report
