@@ -59,7 +59,12 @@ class Bucket:
                 read_timeout=120,
                 max_pool_connections=64,  # parts and ranges travel side by side
                 retries={"mode": "standard", "total_max_attempts": 5},
-                s3={"addressing_style": "path" if storage.endpoint else "auto"},
+                s3={
+                    "addressing_style": "path" if storage.endpoint else "auto",
+                    # Every write carries a SHA-256 of its own, in a header that is signed: a second one over the same
+                    # bytes would only cost time.
+                    "payload_signing_enabled": False,
+                },
             ),
         )
 
