@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from deployments.embedded.application import directory_of, variables
+from deployments.embedded.application import directory_of, pidfile_of, variables
 from deployments.embedded.errors import ServiceUnavailable
 from deployments.embedded.ports import LOOPBACK
 from deployments.embedded.roles import APPLICATION, database_name
@@ -72,7 +72,8 @@ class Example:
     def configure(self) -> None:
         """Write the env file that the application reads: addresses, and where its secrets lie."""
         self.state.secret(f"app-{self.environment}.django")
-        logs = self.directory.parent / f"{self.environment}-logs"
+        pidfile = pidfile_of(self.state.root, self.environment)
+        logs = pidfile.parent
         logs.mkdir(exist_ok=True)
         values = {
             "DATABASE_HOST": LOOPBACK,
@@ -83,7 +84,7 @@ class Example:
             "DJANGO_SECRET_KEY_FILE": self.state.secret_file(f"app-{self.environment}.django"),
             "DJANGO_ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "DJANGO_LOG_FILE": logs / "django.log",
-            "PIDFILE": logs / "gunicorn.pid",
+            "PIDFILE": pidfile,
         }
         write_whole(self.directory / ".env", "".join(f"{key}={value}\n" for key, value in values.items()), mode=0o600)
 

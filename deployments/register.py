@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from deployments.lint import check
+from deployments.lint import check, flow_name
 from flows.follow import prefect_api
 from tasks.release.errors import CommandError, ConfigurationError
 
@@ -62,10 +62,7 @@ def register(api: str, report: Callable[[str], None], *, only_if_changed: bool =
 
 def _wanted() -> set[str]:
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return {
-        f"{str(deployment['entrypoint']).rpartition('.')[2]}/{deployment['name']}"
-        for deployment in content["deployments"]
-    }
+    return {f"{flow_name(deployment)}/{deployment['name']}" for deployment in content["deployments"]}
 
 
 def _registered(api: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,8 @@ PAGE = 200  # log lines that the API gives at a time
 # Prefect sends the lines of a process in batches, and several processes write one log: a line can arrive after a later
 # one was read. Looks overlap by this much; the last look, after the end, reads everything once more.
 OVERLAP = timedelta(seconds=30)
+NO_API = "PREFECT_API_URL ends with /api"  # without it the UI answers: its HTML to a GET, 405 to a POST
+NOT_REGISTERED = "was everything registered? `runbook register`"
 PATIENCE_S = 120.0  # a server that restarts is waited for
 
 
@@ -51,7 +55,7 @@ def prefect_api(address: str | None = None) -> Iterator[httpx.Client]:
     """A client of a Prefect API; none: of the one that PREFECT_API_URL names.
 
     Raises:
-        ConfigurationError: It is not set, or nobody answers there.
+        ConfigurationError: It is not set, or nobody answers there, or something that is no Prefect API.
     """
     with client(address) as api:
         try:
@@ -65,8 +69,10 @@ def prefect_api(address: str | None = None) -> Iterator[httpx.Client]:
             answer = error.response
             raise ConfigurationError(
                 f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text[:500]}",
-                hint="was everything registered? `runbook register`",
+                hint=NO_API if answer.status_code == httpx.codes.METHOD_NOT_ALLOWED else NOT_REGISTERED,
             ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError):  # such as the UI's HTML, which it gives for any path
+            raise ConfigurationError(f"{api.base_url} does not answer as a Prefect API", hint=NO_API) from None
 
 
 def start(api: httpx.Client, deployment: str, name: str, parameters: dict[str, Any]) -> Run:
@@ -92,7 +98,7 @@ def start(api: httpx.Client, deployment: str, name: str, parameters: dict[str, A
     body = {
         "name": name,
         "parameters": parameters,
-        "tags": [f"{ASKED_BY}{getpass.getuser()}@{socket.gethostname()}"],
+        "tags": [f"{ASKED_BY}{_user()}@{socket.gethostname()}"],
         "state": {"type": "SCHEDULED"},
     }
     made = api.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
@@ -141,13 +147,14 @@ def follow(api: httpx.Client, run: Run, say: Callable[[str], None]) -> Run:
 
 
 def withdraw(api: httpx.Client, run: Run) -> bool:
-    """Cancel a run that no worker has begun; whether it was one."""
+    """Cancel a run that no worker has begun; whether it was one, also at the moment of asking."""
     now = _run(api.get(f"/flow_runs/{run.id}").raise_for_status().json())
     if now.state != "SCHEDULED":
         return False
     body = {"state": {"type": "CANCELLED", "message": "withdrawn before it began"}}
-    api.post(f"/flow_runs/{run.id}/set_state", json=body).raise_for_status()
-    return True
+    # Its rules may answer with 200 and a status such as REJECT or ABORT: a worker took the run meanwhile.
+    answer = api.post(f"/flow_runs/{run.id}/set_state", json=body).raise_for_status().json()
+    return bool(answer["status"] == "ACCEPT")
 
 
 def markdown_of(api: httpx.Client, run: Run) -> list[str]:
@@ -195,6 +202,13 @@ class _Log:
             if len(lines) < PAGE:
                 return
             offset += PAGE
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without an entry in passwd; OSError since Python 3.13
+        return f"uid {os.getuid()}"
 
 
 def _told(error: httpx.HTTPError) -> str:

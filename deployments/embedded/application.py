@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from deployments.embedded.errors import ServiceUnavailable
-from deployments.embedded.ports import LOOPBACK, listens
+from deployments.embedded.ports import LOOPBACK, listens, unproxied
 from deployments.embedded.processes import Process, stop_daemon
 from deployments.embedded.starting import Files, start_server
 
@@ -22,11 +22,17 @@ def directory_of(state_dir: Path, environment: str) -> Path:
     return state_dir / "apps" / environment
 
 
+def pidfile_of(state_dir: Path, environment: str) -> Path:
+    """Return where the application's gunicorn notes its process id."""
+    return state_dir / "apps" / f"{environment}-logs" / "gunicorn.pid"
+
+
 def variables(environment: str) -> dict[str, str]:
     """Return the environment variables of the application's processes; the rest is in its env file."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PG"))}
     return {
         **inherited,
+        **unproxied(inherited),
         "CHATBOT_ENV_FILE": ".env",
         "DJANGO_SETTINGS_MODULE": f"config.settings.{environment}",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -51,6 +57,7 @@ def start(name: str, environment: str, state_dir: Path, port: int, files: Files)
     gunicorn = directory / ".venv" / "bin" / "gunicorn"
     if not gunicorn.exists():
         raise ServiceUnavailable(f"{name} is not installed in {directory}", hint="`runbook demo` installs it")
+    _forget_dead_pid(pidfile_of(state_dir, environment), directory)
     return start_server(
         name,
         [str(gunicorn), "-c", "config/gunicorn.py"],
@@ -67,8 +74,18 @@ def stop(process: Process) -> bool:
     return stop_daemon(process, how=signal.SIGTERM, timeout_s=_STOP_S)
 
 
+def _forget_dead_pid(pidfile: Path, directory: Path) -> None:
+    """Remove a pidfile whose process is gone, or by now another program's: gunicorn would refuse to start."""
+    try:
+        alive = Path(f"/proc/{int(pidfile.read_text())}/cwd").readlink() == directory.resolve()
+    except (OSError, ValueError):
+        alive = False
+    if not alive:
+        pidfile.unlink(missing_ok=True)
+
+
 def _answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://{LOOPBACK}:{port}/health", timeout=2).status_code == httpx.codes.OK
+        return httpx.get(f"http://{LOOPBACK}:{port}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

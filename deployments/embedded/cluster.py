@@ -18,7 +18,7 @@ from pathlib import Path
 from deployments.embedded.account import Account
 from deployments.embedded.errors import ServiceNotStarted
 from deployments.embedded.ports import LOOPBACK
-from deployments.embedded.processes import Process, stop_daemon
+from deployments.embedded.processes import Process, end_all, stop_daemon, working_in
 from deployments.embedded.starting import Files, start_server
 
 SUPERUSER = "postgres"
@@ -111,7 +111,7 @@ class Cluster:
 
     def stop(self, process: Process) -> bool:
         """Disconnect everybody, write a checkpoint and end; False when force was needed."""
-        return stop_daemon(process, how=signal.SIGINT, timeout_s=_STOP_S)
+        return stop_server(process)
 
     def _options(self, port: int) -> list[str]:
         sockets = str(self.directory)
@@ -169,6 +169,19 @@ class Cluster:
 
     def _as_account(self, command: Sequence[str]) -> list[str]:
         return list(command) if self.account is None else self.account.command(command)
+
+
+def stop_server(process: Process) -> bool:
+    """End a server of any cluster; False when force was needed. Needs none of PostgreSQL's programs."""
+    return stop_daemon(process, how=signal.SIGINT, timeout_s=_STOP_S)
+
+
+def end_backends(data: Path) -> None:
+    """End the processes that a killed server left in this data directory: a busy one notices only after its query.
+
+    They are known by the directory they work in: PostgreSQL overwrites the environment that marks our processes.
+    """
+    end_all(working_in(data, "postgres"))
 
 
 def _environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deployments.embedded.account import outside_directory, prepare_place, server_account
+from deployments.embedded.account import outside_directory
 from deployments.embedded.catalogue import SERVICES, Service, with_dependents, with_needs
 from deployments.embedded.operate import Operator, Report
 from deployments.embedded.ports import is_free
@@ -59,6 +59,8 @@ def up(names: Iterable[str], state_dir: Path, report: Report = lambda _: None) -
     with state.lock(report):
         operator = _operator(state, report)
         ports = _ports(services, operator)
+        if any(service.kind == "postgres" and service.name in ports for service in services):
+            _ = operator.place  # made here, once, and not by several threads
         raise_first(
             together(
                 services,
@@ -145,7 +147,7 @@ def _operator(state: State, report: Report) -> Operator:
         with one_at_a_time:
             report(line)
 
-    return Operator(state, prepare_place(state.root, server_account()), tell)
+    return Operator(state, tell)
 
 
 def _ports(services: Iterable[Service], operator: Operator) -> dict[str, int]:

@@ -6,12 +6,13 @@ import signal
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from deployments.embedded import application, prefect_server, roles
-from deployments.embedded.account import Place
+from deployments.embedded.account import Place, outside_directory, prepare_place, server_account
 from deployments.embedded.catalogue import BUCKET, SERVICES, Service
-from deployments.embedded.cluster import SUPERUSER, Cluster
+from deployments.embedded.cluster import SUPERUSER, Cluster, end_backends, stop_server
 from deployments.embedded.errors import ServiceNotStarted, ServiceUnavailable
 from deployments.embedded.ports import LOOPBACK, any_free, is_free, next_free
 from deployments.embedded.processes import Process, end_marked, stop_daemon
@@ -24,11 +25,19 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Operator:
-    """Starts and stops services of one state directory. `place` is where PostgreSQL's clusters live."""
+    """Starts and stops services of one state directory."""
 
     state: State
-    place: Place
     report: Report
+
+    @cached_property
+    def place(self) -> Place:
+        """Where PostgreSQL's clusters live, with its programs: looked for by a start only, which alone needs them.
+
+        Raises:
+            ServiceUnavailable: the programs are missing, or cannot be run.
+        """
+        return prepare_place(self.state.root, server_account())
 
     def start(self, service: Service, port: int | None) -> None:
         """Start a service, on this port or a later free one, and remember it.
@@ -88,6 +97,9 @@ class Operator:
             stop_daemon(stray, how=signal.SIGINT if service.kind == "postgres" else signal.SIGTERM, timeout_s=10)
         if service.kind != "worker":
             end_marked(self.state.root, service.name)
+        if service.kind == "postgres":
+            for home in (self.state.root, outside_directory(self.state.root)):
+                end_backends(home / "clusters" / service.name / "data")
 
     def _started(self, service: Service, port: int | None) -> Entry:
         files = self.state.files(service.name)
@@ -150,7 +162,7 @@ class Operator:
 
     def _stop(self, service: Service, entry: Entry, process: Process) -> bool:
         if service.kind == "postgres":
-            return self._cluster(service).stop(process)
+            return stop_server(process)
         if service.kind == "s3":
             return self._storage().stop(process, entry.internal_ports)
         if service.kind == "app":

@@ -5,10 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+
+
+def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep the loopback address away from the proxy that an environment may name."""
+    old = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = [name.strip() for name in old.split(",") if name.strip()]
+    if "*" not in names:  # all of them; programs know it only when it stands alone
+        names += [name for name in (LOOPBACK, "localhost") if name not in names]
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 def is_free(port: int) -> bool:

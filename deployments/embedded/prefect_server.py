@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from deployments.embedded.catalogue import POOLS
-from deployments.embedded.ports import LOOPBACK, listens
+from deployments.embedded.ports import LOOPBACK, listens, unproxied
 from deployments.embedded.processes import Process, stop_daemon
 from deployments.embedded.starting import Files, start_server
 
@@ -75,7 +75,7 @@ def create_pools(port: int) -> None:
     Raises:
         httpx.HTTPError: the server refused.
     """
-    with httpx.Client(base_url=api_url(port), timeout=30) as api:
+    with httpx.Client(base_url=api_url(port), timeout=30, trust_env=False) as api:
         known = {pool["name"] for pool in _answer(api.post("/work_pools/filter", json={}))}
         missing = [pool for pool in POOLS if pool not in known]
         if not missing:
@@ -127,7 +127,7 @@ def running_runs(port: int, pool: str) -> list[str]:
         "flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}},
     }
     try:
-        answer = httpx.post(f"{api_url(port)}/flow_runs/filter", json=wanted, timeout=5)
+        answer = httpx.post(f"{api_url(port)}/flow_runs/filter", json=wanted, timeout=5, trust_env=False)
         return [run["name"] for run in _answer(answer)]
     except httpx.HTTPError:
         return []
@@ -142,7 +142,7 @@ def end_runs(port: int, pool: str) -> None:
     wanted = {"work_pools": {"name": {"any_": [pool]}}, "flow_runs": states}
     crashed = {"state": {"type": "CRASHED", "message": "its worker was stopped"}, "force": True}
     try:
-        with httpx.Client(base_url=api_url(port), timeout=10) as api:
+        with httpx.Client(base_url=api_url(port), timeout=10, trust_env=False) as api:
             for run in _answer(api.post("/flow_runs/filter", json=wanted)):
                 _answer(api.post(f"/flow_runs/{run['id']}/set_state", json=crashed))
     except httpx.HTTPError:
@@ -165,6 +165,7 @@ def client_environment(port: int, home: Path) -> dict[str, str]:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     return {
         **inherited,
+        **unproxied(inherited),
         "PATH": programs,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": api_url(port),
@@ -175,14 +176,15 @@ def client_environment(port: int, home: Path) -> dict[str, str]:
 
 def _healthy(port: int) -> bool:
     try:
-        return httpx.get(f"{api_url(port)}/health", timeout=2).status_code == httpx.codes.OK
+        return httpx.get(f"{api_url(port)}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
 
 def _seen(port: int, pool: str, name: str, begun: datetime) -> bool:
     try:
-        workers = _answer(httpx.post(f"{api_url(port)}/work_pools/{pool}/workers/filter", json={}, timeout=5))
+        address = f"{api_url(port)}/work_pools/{pool}/workers/filter"
+        workers = _answer(httpx.post(address, json={}, timeout=5, trust_env=False))
     except httpx.HTTPError:
         return False
     return any(

@@ -183,6 +183,19 @@ def marked(state_dir: Path, service: str) -> set[Process]:
     return found
 
 
+def working_in(directory: Path, program: str) -> set[Process]:
+    """Return the living processes that run a program of this name in a working directory."""
+    boot, wanted, found = boot_id(), directory.resolve(), set()
+    for pid, stat in _processes():
+        try:
+            place, running = Path(f"/proc/{pid}/cwd").readlink(), Path(f"/proc/{pid}/exe").readlink().name
+        except OSError:  # another user's, or gone
+            continue
+        if stat.lives and place == wanted and running.removesuffix(" (deleted)") == program:
+            found.add(Process(pid, stat.started, boot))
+    return found
+
+
 def end_marked(state_dir: Path, service: str) -> None:
     """End every process that carries the marks of a service, those too that one of them starts meanwhile."""
     for _ in range(_ROUNDS):

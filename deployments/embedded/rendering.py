@@ -17,14 +17,16 @@ from deployments.embedded.roles import APPLICATION, OPERATOR, database_name
 from deployments.embedded.state import Entry, State, write_whole
 from tasks.release.environment import Environment, FilePath
 
+_HOME = ".runbook"  # the state directory of a checkout, which presets name
 _APPLICATION_VARIABLES = ("DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER")
 
 
 def write_environments(presets_dir: Path, services: Mapping[str, Entry], state_dir: Path) -> list[Path]:
     """Write `<state_dir>/environments/<name>.toml` for every preset whose cluster and storage are known.
 
-    A preset's relative paths are kept relative to the preset, which is what they mean there. Its other values stay,
-    except what the services decide: where database and storage are and how to log in.
+    A preset's relative paths are kept relative to the preset, which is what they mean there; those that lead into the
+    checkout's `.runbook` lead into this state directory instead. Its other values stay, except what the services
+    decide: where database and storage are and how to log in.
 
     Args:
         presets_dir: directory of `<name>.toml` files.
@@ -46,7 +48,8 @@ def write_environments(presets_dir: Path, services: Mapping[str, Entry], state_d
         cluster, storage = services.get(f"postgres-{preset.stem}"), services.get("s3")
         if cluster is None or cluster.port is None or storage is None or storage.port is None:
             continue
-        content = _rebased(tomllib.loads(preset.read_text(encoding="utf-8")), Environment, presets_dir.resolve())
+        content = tomllib.loads(preset.read_text(encoding="utf-8"))
+        content = _rebased(content, Environment, presets_dir.resolve(), state.root)
         content = _merged(content, _facts(state, preset.stem, cluster.port, storage.port))
         _point_application(content, cluster.port, preset.stem)
         app = services.get(f"app-{preset.stem}")
@@ -100,21 +103,31 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _rebased(value: Any, kind: Any, directory: Path) -> Any:
+def _rebased(value: Any, kind: Any, directory: Path, home: Path) -> Any:
     """Make absolute the paths in a value that the environment's model reads as relative to its file."""
     kinds = list(_alternatives(kind))
     if isinstance(value, str):
-        return str(directory / Path(value).expanduser()) if FilePath in kinds else value
+        return _absolute(value, directory, home) if FilePath in kinds else value
     if isinstance(value, list):
-        return [_rebased(item, _argument(kinds, list, 0), directory) for item in value]
+        return [_rebased(item, _argument(kinds, list, 0), directory, home) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"file"}:  # a secret
-        return {"file": str(directory / Path(str(value["file"])).expanduser())}
+        return {"file": _absolute(str(value["file"]), directory, home)}
     model = next((option for option in kinds if isinstance(option, type) and issubclass(option, BaseModel)), None)
     hints = {} if model is None else typing.get_type_hints(model, include_extras=True)
     inner = _argument(kinds, dict, 1)
-    return {key: _rebased(item, hints.get(key, inner), directory) for key, item in value.items()}
+    return {key: _rebased(item, hints.get(key, inner), directory, home) for key, item in value.items()}
+
+
+def _absolute(value: str, directory: Path, home: Path) -> str:
+    path = Path(value).expanduser()
+    below = list(path.parts)
+    while below and below[0] == "..":
+        below.pop(0)
+    if below and below[0] == _HOME:  # our own part of a preset: the checkout's .runbook is only the usual place for it
+        return str(home.joinpath(*below[1:]))
+    return str(directory / path)
 
 
 def _alternatives(kind: Any) -> Iterable[Any]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from deployments.embedded.processes import SERVICE_VARIABLE, STATE_VARIABLE, Process
 from deployments.embedded.starting import Files
+from tasks.release.errors import ServiceError
 
 PARTS = ("apps", "clusters", "environments", "logs", "pids", "postgresql", "prefect", "s3", "secrets", "services.json")
 LOCK = "lock"
@@ -53,12 +54,19 @@ class State:
         self._writing = threading.Lock()
 
     def prepare(self) -> None:
-        """Make the directory. Root's may be passed through by the account PostgreSQL runs as, but not listed."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for name in ("logs", "pids", "secrets"):
-            (self.root / name).mkdir(exist_ok=True)
-            (self.root / name).chmod(0o700)
+        """Make the directory. Root's may be passed through by the account PostgreSQL runs as, but not listed.
+
+        Raises:
+            ServiceError: it is another user's, or no directory.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for name in ("logs", "pids", "secrets"):
+                (self.root / name).mkdir(exist_ok=True)
+                (self.root / name).chmod(0o700)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise self._unusable(error) from None
 
     def files(self, name: str) -> Files:
         """Return where the traces of a service go."""
@@ -73,12 +81,28 @@ class State:
         return self.root / "logs" / f"{name}.log"
 
     def entries(self) -> dict[str, Entry]:
-        """Return what is remembered, by service; nothing from a file that is missing or damaged."""
+        """Return what is remembered, by service; nothing from a file that is missing or damaged.
+
+        Raises:
+            ServiceError: the state directory is another user's, or no directory.
+        """
         try:
             content = json.loads((self.root / "services.json").read_text())
             return {name: _entry(name, fields) for name, fields in content["services"].items()}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+        except (PermissionError, NotADirectoryError) as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> ServiceError:
+        try:
+            owner = self.root.owner()
+        except (OSError, KeyError):  # not even that may be seen, or the user has no name
+            owner = "another user"
+        return ServiceError(
+            f"the state directory {self.root}, which belongs to {owner}, cannot be used: {error.strerror}",
+            hint="run as its owner, or let RUNBOOK_STATE name a directory of your own",
+        )
 
     def entry(self, name: str) -> Entry:
         """Return what is remembered of one service."""

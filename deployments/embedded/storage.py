@@ -87,6 +87,7 @@ class Storage:
             region_name=REGION,
             config=Config(
                 s3={"addressing_style": "path"},
+                proxies={},  # whatever HTTP_PROXY says: no proxy reaches our loopback address
                 connect_timeout=5,
                 read_timeout=60,
                 retries={"total_max_attempts": 5, "mode": "standard"},
@@ -147,8 +148,9 @@ class Storage:
         # Two conditions. The S3 port refuses the unsigned (403), so that no client library is needed to ask; and the
         # master knows the volume server: after a restart that takes seconds more, in which objects answer 500.
         try:
-            answer = httpx.get(f"http://{LOOPBACK}:{port}/", timeout=2)
-            topology = httpx.get(f"http://{LOOPBACK}:{master_port}/dir/status", timeout=2).json()["Topology"]
+            answer = httpx.get(f"http://{LOOPBACK}:{port}/", timeout=2, trust_env=False)
+            master = httpx.get(f"http://{LOOPBACK}:{master_port}/dir/status", timeout=2, trust_env=False)
+            topology = master.json()["Topology"]
         except (httpx.HTTPError, ValueError, KeyError):
             return False
         return answer.status_code == httpx.codes.FORBIDDEN and bool(topology.get("DataCenters"))

@@ -46,11 +46,6 @@ def check_identity(environment: Environment, reached: Reached, backed_up: Databa
     Raises:
         WrongDatabaseError: They are not one and the same.
     """
-    if reached.vendor != "postgresql":
-        raise WrongDatabaseError(
-            f"the application's {environment.app.database_alias!r} database is {reached.vendor}, not PostgreSQL",
-            hint=f"does [app] settings = {environment.app.settings!r} name the right settings?",
-        )
     with connect(environment.database, "identity guard") as connection:
         configured = identify(connection)
         started = server_started(connection)

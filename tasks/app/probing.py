@@ -15,7 +15,7 @@ from tasks.app.command import Checkout, manage
 from tasks.app.process import leading_variables
 from tasks.database.connection import is_passing
 from tasks.release.environment import Environment
-from tasks.release.errors import AppError, CodeError, CommandError
+from tasks.release.errors import AppError, CodeError, CommandError, WrongDatabaseError
 from tasks.release.plan import Listed, Migration, Plan, Reached
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -34,11 +34,23 @@ def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, s
 
     Raises:
         AppError: The application cannot be asked.
+        WrongDatabaseError: Its database is no PostgreSQL.
         CodeError: The checkout's interpreter imports the serving code instead of the checkout's.
     """
     answer = _ask(environment, checkout, ["identity", "plan"], variables)
+    _refuse_other_engine(environment, answer)
+    made = understood(answer)
+    _refuse_serving_code(environment, checkout, answer.get("code") or {})
+    return made
+
+
+def understood(answer: Mapping[str, Any]) -> Plan:
+    """The plan that an answer of the probe tells.
+
+    Raises:
+        AppError: The answer has another form; it is not shown, since anything may be in it.
+    """
     try:
-        _refuse_serving_code(environment, checkout, answer["code"])
         return Plan(
             django=answer["django"],
             python=answer["python"],
@@ -49,12 +61,23 @@ def plan(environment: Environment, checkout: Checkout, variables: Mapping[str, s
             findings=tuple(_findings(answer)),
             planned_at=datetime.now(UTC),
         )
-    except ValidationError as error:  # without its input, which may be anything
+    except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         told = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
         raise AppError(f"the probe's answer is not understood: {told}") from None
     except (LookupError, TypeError, AttributeError) as error:
         raise AppError(f"the probe's answer is not understood: {type(error).__name__} {error}") from None
+
+
+def _refuse_other_engine(environment: Environment, answer: Mapping[str, Any]) -> None:
+    """Refuse an application that reaches no PostgreSQL: of another engine there is nothing that could be compared."""
+    identity = answer.get("identity")
+    vendor = identity.get("vendor") if isinstance(identity, dict) else None
+    if vendor is not None and vendor != "postgresql":
+        raise WrongDatabaseError(
+            f"the application's {environment.app.database_alias!r} database is {vendor}, not PostgreSQL",
+            hint=f"does [app] settings = {environment.app.settings!r} name the right settings?",
+        )
 
 
 def _refuse_serving_code(environment: Environment, checkout: Checkout, code: Mapping[str, str]) -> None:

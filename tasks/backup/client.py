@@ -22,6 +22,8 @@ from tasks.release.errors import CommandError
 LAST_WORDS = 80  # lines
 GRACE_S = 10
 PIPE_BYTES = 2**20  # a larger pipe lets the dump run ahead while a part is on its way; Linux's limit for users
+# What begins a statement, which may hold the password of a user mapping, or a row: neither is kept.
+UNTOLD = ("Command was:", "CONTEXT:", "DETAIL:")
 # Variables of our own process that would lead a client elsewhere than the environment file says.
 REDIRECTING = ("PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "PGDATABASE", "PGTARGETSESSIONATTRS", "PGCLIENTENCODING")
 
@@ -81,7 +83,8 @@ class Program:
         assert self._process.stderr is not None  # noqa: S101
         self.stdout: IO[bytes] = self._process.stdout
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            with suppress(OSError):  # a user may have so many large pipes and no more
+                fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self._on_words = on_words
         self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
@@ -137,8 +140,11 @@ class Program:
             self._process.wait()
 
     def _listen(self, stderr: IO[bytes]) -> None:
+        told = True
         with stderr:
             while line := stderr.readline(4096):
                 words = line.decode(errors="replace").rstrip()
-                self._words.append(words)
+                told = words.startswith(f"{self.name}: ") or (told and not words.startswith(UNTOLD))
+                if told:
+                    self._words.append(words)
                 self._on_words(words)

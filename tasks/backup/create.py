@@ -11,7 +11,7 @@ from itertools import chain
 from tasks.backup.contents import sequences_of, tables_of
 from tasks.backup.dump import Dump, Dumper, part_bytes, plan
 from tasks.backup.fingerprints import Fingerprinter
-from tasks.backup.manifest import encode, key_of, load, place_of, summarise
+from tasks.backup.manifest import encode, find, key_of, place_of, summarise
 from tasks.backup.origin import origin_of
 from tasks.backup.preflight import check_readable, findings_of, roles_of
 from tasks.backup.progress import Report, Volume
@@ -24,7 +24,7 @@ from tasks.database.connection import connect
 from tasks.database.identity import identify
 from tasks.release.backup import Backup, BackupObject, Manifest, SequenceState, TableContent
 from tasks.release.environment import Environment
-from tasks.release.errors import StoreError
+from tasks.release.errors import ConflictError, StoreError
 from tasks.store.bucket import Bucket, ForbiddenError, explained
 from tasks.store.upload import abort_unfinished
 
@@ -43,9 +43,9 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         DatabaseError: The server cannot be reached or refuses.
         StoreError: The bucket refuses or is lost.
     """
-    if there := load(bucket, backup_id):
+    if there := find(bucket, backup_id):
         report(f"backup {backup_id} exists already")
-        return summarise(there, bucket.storage)
+        return there
     settings = environment.backup
     bucket_findings = check_bucket(bucket)
     started_at = datetime.now(UTC)
@@ -60,7 +60,7 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         catalogue = catalogue_of(snapshot.connection)
         before = sequences_of(snapshot.connection)
         place = place_of(bucket.storage, backup_id)
-        if clear(bucket, place, report):
+        if clear(bucket, backup_id, report):
             # Nothing can be written where they lie; the manifest says which objects are the backup's.
             place += f"attempt-{started_at:%Y%m%dT%H%M%S.%fZ}/"
 
@@ -87,7 +87,7 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         except BaseException:
             # Dumps that were done before another failed; if this fails too, the next attempt does it.
             with suppress(StoreError):
-                clear(bucket, place_of(bucket.storage, backup_id), report)
+                clear(bucket, backup_id, report)
             raise
         after = sequences_of(snapshot.connection)
     manifest = Manifest(
@@ -121,8 +121,9 @@ def create(environment: Environment, bucket: Bucket, backup_id: str, report: Rep
         settings=origin.settings,
         findings=missing + bucket_findings + tuple(dumper.warnings),
     )
-    bucket.write(key_of(bucket.storage, backup_id), encode(manifest))
-    backup = summarise(manifest, bucket.storage)
+    body = encode(manifest)
+    bucket.write(key_of(bucket.storage, backup_id), body)
+    backup = summarise(manifest, body, bucket.storage)
     report(f"backup {backup_id}: {backup.rows:,} rows of {backup.tables} tables in {backup.bytes / 2**20:,.1f} MiB")
     return backup
 
@@ -166,15 +167,24 @@ def client_for(environment: Environment, source_version: int) -> Client:
     return find_client(environment.backup.client, source_version, source_version)
 
 
-def clear(bucket: Bucket, place: str, report: Report) -> int:
-    """Remove what an attempt that failed has left below a backup's prefix; it has no manifest.
+def clear(bucket: Bucket, backup_id: str, report: Report) -> int:
+    """Remove what an attempt that failed has left below a backup's prefix; where there is a manifest, it is refused.
 
     Returns:
         How many objects stay, because nothing may be removed from this bucket.
 
     Raises:
+        ConflictError: The backup is complete by now: another run that took the same release up has made it.
         StoreError: The bucket refuses for another reason, or is lost.
     """
+    place, manifest_key = place_of(bucket.storage, backup_id), key_of(bucket.storage, backup_id)
+    if bucket.read(manifest_key):
+        raise ConflictError(
+            f"backup {backup_id} was completed by another run meanwhile",
+            key=manifest_key,
+            hint="run the release again: it goes on with that backup",
+            retryable=True,
+        )
     aborted = abort_unfinished(bucket, place)
     removed = retained = 0
     for key in list(bucket.keys(place)):

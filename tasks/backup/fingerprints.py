@@ -10,7 +10,8 @@ from contextlib import suppress
 import psycopg
 
 from tasks.backup.contents import Table, content_of
-from tasks.backup.snapshot import Connection, reading
+from tasks.backup.snapshot import Connection, join, reading
+from tasks.database.connection import explained
 from tasks.release.backup import TableContent
 from tasks.release.environment import Database
 from tasks.release.errors import BackupError
@@ -57,6 +58,13 @@ class Fingerprinter:
                 except queue.Empty:
                     return found
                 found.append(content_of(connection, table))
+                # Not all tables in one transaction: its locks, those of every index too, would fill the server's table
+                # of locks, which the application needs.
+                try:
+                    connection.rollback()
+                    join(connection, self.snapshot)
+                except psycopg.Error as error:
+                    raise explained(error, f"cannot go on reading after {table}") from None
 
     def stop(self) -> None:
         """Make the jobs end soon."""

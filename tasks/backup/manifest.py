@@ -41,6 +41,18 @@ def load(bucket: Bucket, backup_id: str) -> Manifest | None:
     return parse(stored.body, key) if stored else None
 
 
+def find(bucket: Bucket, backup_id: str) -> Backup | None:
+    """What a release remembers of a backup that exists; None when there is no such backup.
+
+    Raises:
+        StoreError: The bucket refuses or is lost.
+        VerificationError: The object is not a manifest.
+    """
+    key = key_of(bucket.storage, backup_id)
+    stored = bucket.read(key)
+    return summarise(parse(stored.body, key), stored.body, bucket.storage) if stored else None
+
+
 def parse(body: bytes, key: str) -> Manifest:
     """Read a manifest from its bytes.
 
@@ -60,12 +72,12 @@ def encode(manifest: Manifest) -> bytes:
     return manifest.model_dump_json(indent=1).encode()
 
 
-def summarise(manifest: Manifest, storage: Storage) -> Backup:
-    """What a release remembers of a backup."""
+def summarise(manifest: Manifest, body: bytes, storage: Storage) -> Backup:
+    """What a release remembers of a backup whose manifest was written as `body`, maybe by another version."""
     return Backup(
         id=manifest.id,
         manifest_key=key_of(storage, manifest.id),
-        manifest_sha256=hashlib.sha256(encode(manifest)).hexdigest(),
+        manifest_sha256=hashlib.sha256(body).hexdigest(),
         source=manifest.source,
         started_at=manifest.started_at,
         finished_at=manifest.finished_at,

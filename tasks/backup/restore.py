@@ -32,7 +32,8 @@ OPTIONS = (
 
 _RIGHTS = """
 select rolsuper,
-  array(select rolname::text from pg_roles where pg_has_role(current_user, oid, %s)),
+  array(select rolname::text from pg_roles
+    where pg_has_role(current_user, oid, %s) and pg_has_role(current_user, oid, 'USAGE')),
   array(select rolname::text from pg_roles),
   array(select distinct v.name::text from pg_available_extension_versions v
     join pg_available_extensions e on e.name = v.name and e.default_version = v.version

@@ -207,10 +207,12 @@ def becoming(connection: psycopg.Connection[tuple[Any, ...]]) -> LiteralString:
 
 
 def _may_become(connection: psycopg.Connection[tuple[Any, ...]], role: str) -> bool:
-    """Whether objects can be given to a role: it exists, and we may become it."""
+    """Whether objects can be given to a role: it exists, we may become it, and what is its is ours to drop."""
     try:
         row = connection.execute(
-            "select pg_has_role(current_user, oid, %s) from pg_roles where rolname = %s", [becoming(connection), role]
+            "select pg_has_role(current_user, oid, %s) and pg_has_role(current_user, oid, 'USAGE')"
+            " from pg_roles where rolname = %s",
+            [becoming(connection), role],
         ).fetchone()
     except psycopg.Error as error:
         raise explained(error, "cannot ask for roles") from None

@@ -26,6 +26,7 @@ PINNED = {
     "lc_monetary": "C",
     "xmloption": "content",
     "row_security": "off",
+    "quote_all_identifiers": "off",
     "statement_timeout": "0",
     "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
@@ -65,6 +66,12 @@ def exported(database: Database) -> Iterator[Snapshot]:
             ) from None
 
 
+def join(connection: Connection, snapshot: str | None) -> None:
+    """Begin a transaction of a connection on an exported snapshot; without one it begins with its first statement."""
+    if snapshot:
+        connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
+
+
 @contextmanager
 def reading(
     database: Database, purpose: str, *, dbname: str | None = None, snapshot: str | None = None
@@ -85,8 +92,7 @@ def reading(
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             connection.autocommit = False
-            if snapshot:
-                connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
+            join(connection, snapshot)
         except psycopg.Error as error:
             raise explained(error, f"cannot read in a snapshot of {dbname or database.name}") from None
         yield connection

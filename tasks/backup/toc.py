@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 # dump id; catalogue oid, oid, kind and name, and the owner as the last words
 _ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<words>.*)$")
+EVENT_TRIGGER = ("EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ")
 _EXTENSION = re.compile(r"(EXTENSION - |COMMENT - EXTENSION )(?P<name>.*?) ?$")
 
 
@@ -50,7 +51,7 @@ def choose(contents: Iterable[str], rights: Rights) -> Choice:
             if extension["name"] not in rights.extensions:
                 skipped.add(extension["name"])
                 continue
-        elif not rights.superuser and (words.startswith("EVENT TRIGGER ") or " EVENT TRIGGER " in words):
+        elif not rights.superuser and words.startswith(EVENT_TRIGGER):
             findings.append(f"event triggers were not restored: {words}")
             continue
         elif owner is None and re.match(r"(SCHEMA - public|COMMENT - SCHEMA public|ACL - SCHEMA public) ", words):

@@ -31,8 +31,8 @@ Level = Literal["stored", "read", "restored"]
 PROVES: dict[Level, str] = {
     "stored": "every object is in the bucket with the size and the checksum it was stored with",
     "read": "every byte of every object was read back and is the one that pg_dump wrote",
-    "restored": "it was restored into a scratch database: every table has the rows, and every object of the schema"
-    " the definition, that the source had under the backup's snapshot",
+    "restored": "it was restored into a scratch database: every table has the rows, and every relation, index,"
+    " constraint, trigger, function and type the definition, that the source had under the backup's snapshot",
 }
 NAMED = 5  # as many differences as one message lists
 

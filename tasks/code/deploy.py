@@ -19,7 +19,7 @@ INSTALL_TIMEOUT_S = 1800
 def deploy(environment: Environment, release: Release, report: Callable[[str], None]) -> Deployed:
     """Check the release's commit out where the application serves from, and install its requirements.
 
-    Safe to repeat: a killed attempt is done again from the checkout on.
+    Safe to repeat: a killed attempt is done again from the checkout on, also one that died inside of it.
 
     Raises:
         RefusedError: There is no proved backup: no code without it.
@@ -30,10 +30,11 @@ def deploy(environment: Environment, release: Release, report: Callable[[str], N
     refuse_stale(environment, release)
     git = Git(environment)
     git.check_deployable(release.commit, release.ref)
+    git.checkout(release.commit)
+    # Asked afterwards: before it, new files that a killed checkout wrote would be taken for nobody's.
     untracked = git.untracked()
     if untracked:
         report(f"{environment.app.directory} has files that no release brought: {', '.join(untracked[:5])}")
-    git.checkout(release.commit)
     report(f"{environment.app.directory} is at {release.commit[:12]}, from {release.previous_commit[:12]}")
     # The interpreter has the requirements of one of the two: of what serves, or of a release that failed since.
     install = any(

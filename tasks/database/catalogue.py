@@ -51,6 +51,8 @@ union all select 'index', label, concat_ws('|', pg_get_indexdef(i.indexrelid), i
 union all select 'constraint', label || ' ' || quote_ident(conname), pg_get_constraintdef(k.oid)
     || case when k.convalidated then '' else ' NOT VALID' end
   from relations join pg_constraint k on k.conrelid = relations.oid where k.contype <> 'n'
+    and (k.contype <> 'f' or k.conparentid = 0 or exists (select from pg_constraint above
+      where above.oid = k.conparentid and above.conrelid <> k.conrelid))
 union all select 'trigger', label || ' ' || quote_ident(tgname), concat_ws('|', pg_get_triggerdef(g.oid), g.tgenabled)
   from relations join pg_trigger g on g.tgrelid = relations.oid where not g.tgisinternal
 union all select 'rule', label || ' ' || quote_ident(rulename), concat_ws('|', pg_get_ruledef(r.oid), r.ev_enabled)
@@ -91,9 +93,16 @@ union all select 'grant', label, (select string_agg(concat_ws(' ', grantee::regr
 """
 
 
+# PostgreSQL prints an expression that it has read again with other casts and other parentheses than before:
+# `status IN ('a', 'b')` on a varchar comes back from a dump as another text of the same meaning.
+_NAME = r'("[^"]+"|[a-z_][a-z0-9_]*)'
+_REWORDED = rf"::{_NAME}(\.{_NAME})?( varying| precision)?(\([0-9]+(,[0-9]+)?\))?( with(out)? time zone)?(\[\])*|[()]"
+
+
 def catalogue_of(connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, str]:
     """Every object of the schema, such as "index public.orders_pkey", with a digest of its definition.
 
+    Definitions are compared without casts and parentheses, but for those of functions: PostgreSQL writes them anew.
     What extensions bring along is left out: they bring it back. Columns are compared by name, since a restore may
     put an inherited one elsewhere. The connection's search_path must be the same on both sides of a comparison.
 
@@ -102,8 +111,11 @@ def catalogue_of(connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, s
     """
     try:
         rows = connection.execute(
-            f"{_MINE} select kind || ' ' || name, left(encode(sha256(convert_to(coalesce(definition, ''), 'UTF8')), 'hex'), 16)"  # noqa: S608, E501
-            f" from ({_ITEMS}) as items(kind, name, definition) order by 1"
+            f"{_MINE}, items(kind, name, definition) as ({_ITEMS})"  # noqa: S608 - all of it is ours
+            " select kind || ' ' || name, left(encode(sha256(convert_to(coalesce("
+            "case when kind in ('function', 'comment') then definition"
+            f" else regexp_replace(definition, '{_REWORDED}', '', 'g') end, ''), 'UTF8')), 'hex'), 16)"
+            " from items order by 1"
         ).fetchall()
     except psycopg.Error as error:
         raise explained(error, "cannot read the catalogue") from None

@@ -24,8 +24,14 @@ PASSING = re.compile(
     r"too many (clients|connections)|remaining connection slots|lock timeout|deadlock detected",
     re.IGNORECASE,
 )
-# A connection that is dead is noticed after a minute, not after the two hours of the operating system.
-KEEPALIVES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# A connection that is dead is noticed after a minute, not after the two hours of the operating system; so is one on
+# which something was sent and nothing acknowledged, where keepalives are not sent.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 HINT = "check host, port, user, password, database name and sslmode in the environment file"
 POOLER_HINT = (
     "a pooler such as PgBouncer is in between: let host and port in the environment file name the server itself, whose"
@@ -116,6 +122,8 @@ def explained(error: psycopg.Error, what: str) -> DatabaseError:
             return DatabaseError(f"{what}: {words}", retryable=True)
         hint = HINT if isinstance(error, psycopg.OperationalError) else ""
         return DatabaseError(f"{what}: {words}", hint=POOLER_HINT if "startup parameter" in words else hint)
+    if "max_locks_per_transaction" in words:  # said in the hint; waiting does not bring them back
+        return DatabaseError(f"{what}: {words}", sqlstate=state, hint="raise max_locks_per_transaction on the server")
     return DatabaseError(f"{what}: {words}", sqlstate=state, retryable=state.startswith(PASSING_CLASSES))
 
 

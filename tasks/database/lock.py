@@ -33,17 +33,20 @@ class Held:
     key: int
     name: str
 
+    def is_held(self) -> bool:
+        """Whether the lock is still ours."""
+        try:
+            return self.connection.execute(_IS_OURS, [self.key]).fetchone() == (True,)
+        except psycopg.Error:
+            return False
+
     def check(self) -> None:
         """Refuse to go on when the lock is gone: the server was restarted, or a pooler moved the session.
 
         Raises:
             ReleaseInProgressError: It is not held any more; somebody else may hold it by now.
         """
-        try:
-            row = self.connection.execute(_IS_OURS, [self.key]).fetchone()
-        except psycopg.Error:
-            row = None
-        if row != (True,):
+        if not self.is_held():
             raise ReleaseInProgressError(
                 f"the {self.name} was lost: its connection ended, or goes through a pooler in transaction mode",
                 hint="run it again; [database] must reach the server itself, not a pooler",
@@ -67,7 +70,9 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Hel
         DatabaseError: The server cannot be reached.
     """
     key = _key(database.name, subject)
-    with connect(database, f"{subject} {holder}", dbname=database.maintenance_database, autocommit=True) as connection:
+    # Not "migrate …": it must not be taken for a migrating session where both databases are one.
+    purpose = f"lock of {subject} {holder}"
+    with connect(database, purpose, dbname=database.maintenance_database, autocommit=True) as connection:
         try:
             connection.execute("SET idle_session_timeout = 0")
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()

@@ -21,7 +21,7 @@ def wait_until_gone(database: Database, prefix: str, timeout_s: float, report: C
     it would run the same migration twice.
 
     Raises:
-        DatabaseError: One is still there after `timeout_s` seconds; the message says what it does.
+        DatabaseError: One is still there after `timeout_s` seconds; the message says which.
     """
     deadline = time.monotonic() + timeout_s
     told = False
@@ -29,7 +29,7 @@ def wait_until_gone(database: Database, prefix: str, timeout_s: float, report: C
         while True:
             try:
                 row = connection.execute(
-                    "SELECT pid, state, left(query, 200) FROM pg_stat_activity"
+                    "SELECT pid, state, coalesce(query_start, backend_start) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND starts_with(application_name, %s)",
                     [prefix],
                 ).fetchone()
@@ -37,8 +37,9 @@ def wait_until_gone(database: Database, prefix: str, timeout_s: float, report: C
                 raise explained(error, "cannot look for sessions left behind") from None
             if row is None:
                 return
-            pid, state, query = row
-            what = f"server process {pid} ({state}) of an earlier attempt is at: {query}"
+            pid, state, since = row
+            # Not what it is at: a statement may hold rows, or a password.
+            what = f"server process {pid} of an earlier attempt is {state}, its statement began {since:%d %H:%M:%S %Z}"
             if time.monotonic() > deadline:
                 raise DatabaseError(
                     f"{what}, still after {timeout_s:.0f} s", hint=f"SELECT pg_terminate_backend({pid}), then run again"

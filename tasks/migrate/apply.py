@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 from psycopg import sql
@@ -17,6 +18,7 @@ from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
+from tasks.migrate.debris import drop_debris
 from tasks.migrate.limits import check_limits, limits
 from tasks.release.backup import Backup
 from tasks.release.environment import Environment
@@ -78,10 +80,11 @@ def apply(environment: Environment, release: Release, progress: Progress, report
         if not already:
             # Once the migration began, the backup is the one to go back to, whatever its age.
             refuse_stale(environment, release)
-        _refuse_lost_backup(environment, backup)
+        catalogue = _backed_up(environment, backup)
         for label in already:
             report(f"{label} is applied already")
         lock.check()
+        drop_debris(environment.database, before.pending, catalogue, report)
         began = time.monotonic()
         # Also when nothing is left: what follows the last migration (permissions, content types) may not have happened.
         begun = bool(before.pending or already)
@@ -99,6 +102,7 @@ def apply(environment: Environment, release: Release, progress: Progress, report
         lock_timeout_s=environment.migrate.lock_timeout_s,
         statement_timeout_s=environment.migrate.statement_timeout_s,
         analyzed=analyzed,
+        migrations_schema=after.database.migrations_schema,
         before=before.listed,
         after=after.listed,
     )
@@ -116,8 +120,8 @@ def _already(planned: Plan, now: Plan) -> tuple[str, ...]:
     return tuple(migration.label for migration in planned.pending if migration.label not in pending)
 
 
-def _refuse_lost_backup(environment: Environment, backup: Backup) -> None:
-    """Refuse when the backup is gone since it was proved: a rule of the bucket or a person may have removed it.
+def _backed_up(environment: Environment, backup: Backup) -> Mapping[str, str]:
+    """The catalogue of a backup that is still whole: a rule of the bucket or a person may have removed some of it.
 
     Raises:
         VerificationError: The manifest or an object is missing or another one; names it.
@@ -132,6 +136,8 @@ def _refuse_lost_backup(environment: Environment, backup: Backup) -> None:
         )
     for stored in backup.objects:
         check_stored(bucket, stored)
+    catalogue: dict[str, str] = json.loads(manifest.body)["catalogue"]
+    return catalogue
 
 
 def _migrate(
@@ -191,7 +197,7 @@ def _explained(
     environment: Environment, checkout: Checkout, pending: tuple[Migration, ...], error: CommandError
 ) -> MigrationError:
     """Why `migrate` failed, looked up in the database rather than taken from its output."""
-    passing = bool(PASSING.search(error.output))
+    passing = bool(PASSING.search(_last_words(error.output)))  # what came before may be about anything
     try:
         left = {migration.label for migration in plan(environment, checkout).pending}
     except RunbookError as second:

@@ -18,9 +18,13 @@ def limits(environment: Environment, name: str) -> dict[str, str]:
         "statement_timeout": f"{round(migrate.statement_timeout_s * 1000)}ms",
         "client_connection_check_interval": "2s",
     }
+    # Behind the application's own, of which the last of two equal settings counts: search_path and the like stay.
+    app = environment.app
+    secret = app.secrets.get("PGOPTIONS")
+    own = secret.get_secret_value() if secret else app.variables.get("PGOPTIONS")
     return {
         "PGAPPNAME": name,
-        "PGOPTIONS": " ".join(f"-c {key}={value}" for key, value in options.items()),
+        "PGOPTIONS": " ".join([*filter(None, [own]), *(f"-c {key}={value}" for key, value in options.items())]),
     }
 
 
@@ -37,5 +41,6 @@ def check_limits(environment: Environment, reached: Reached) -> None:
         raise RefusedError(
             f"the application's session has lock_timeout {found[0]} ms and statement_timeout {found[1]} ms"
             f" instead of {wanted[0]} and {wanted[1]}: a migration could stall everybody",
-            hint="its settings override PGOPTIONS: take `options` out of DATABASES[...]['OPTIONS'], or off its pooler",
+            hint="its settings override PGOPTIONS: move `options` of DATABASES[...]['OPTIONS'] to PGOPTIONS in"
+            " [app] variables, and take a pooler out of its way",
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psycopg
@@ -12,7 +13,6 @@ from tasks.app.git import Git
 from tasks.database.connection import connect, explained
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError
-from tasks.release.plan import Plan
 from tasks.release.release import Release, new_id
 from tasks.store.ledger import Ledger, now
 
@@ -40,7 +40,7 @@ def open_release(
 
     Raises:
         CodeError: The ref is unknown to the remote, not in the environment's branch, or the checkout has local changes.
-        RefusedError: There is no such release, or it is of another commit.
+        RefusedError: There is no such release, it is of another commit, or it is no longer the one to go on with.
     """
     git = Git(environment)
     git.fetch()
@@ -53,11 +53,7 @@ def open_release(
                 f"release {release_id} is of {release.ref} ({release.commit[:12]}), not of {ref} ({commit[:12]})",
                 hint=f"`{NEW}` as release id starts a new release",
             )
-        undone = _undone(environment, release, git.head())
-        if undone and release.status != "finished":
-            raise RefusedError(
-                f"release {release_id} cannot go on: {undone}", hint=f"`{NEW}` as release id starts a new release"
-            )
+        _refuse_what_is_over(environment, ledger, release, git.head())
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
     if newest and newest.status != "finished":
@@ -83,6 +79,24 @@ def open_release(
         f"release {release.id}: {ref} ({commit[:12]}) to {environment.name}, where {release.previous_commit[:12]} is"
     )
     return ledger.create(release)
+
+
+def _refuse_what_is_over(environment: Environment, ledger: Ledger, release: Release, head: str) -> None:
+    """Refuse a release asked for by its id that is not what the checkout and the other releases stand at."""
+    hint = f"`{NEW}` as release id starts a new release"
+    since = next((newer for newer in _newer(ledger, release) if newer.status == "finished"), None)
+    if release.status == "finished":
+        if since or head != release.commit:
+            why = f"release {since.id} finished since" if since else f"the checkout is at {head[:12]}"
+            raise RefusedError(f"release {release.id} is finished and no longer what serves: {why}", hint=hint)
+        return
+    undone = f"release {since.id} of {since.ref} finished since" if since else _undone(environment, release, head)
+    if undone:
+        raise RefusedError(f"release {release.id} cannot go on: {undone}", hint=hint)
+
+
+def _newer(ledger: Ledger, release: Release) -> Iterator[Release]:
+    return itertools.takewhile(lambda record: record.id != release.id, ledger.newest())
 
 
 def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Callable[[str], None]) -> Release:
@@ -119,11 +133,13 @@ def _ended(ledger: Ledger, release: Release, why: str, report: Callable[[str], N
 
 
 def _undone(environment: Environment, release: Release, head: str) -> str:
-    """What a finished stage did that is no longer so, since somebody undid it by hand; empty: nothing."""
+    """What the release stands on that is no longer so, since somebody or another release changed it; empty: nothing."""
+    if release.code is None and head not in (release.checked_out, release.commit):
+        return f"it was opened at {release.checked_out[:12]}, the checkout is at {head[:12]} by now"
     if release.code and head != release.commit:
         return f"it had checked out {release.commit[:12]}, the checkout is at {head[:12]} by now"
     if release.applied and release.plan:
-        applied = _applied(environment, release.plan)
+        applied = _applied(environment, release)
         gone = [migration.label for migration in release.plan.pending if migration.label not in applied]
         if gone:
             return f"it had applied {', '.join(gone)}, which the database does not have any more"
@@ -135,13 +151,13 @@ def _backup_is_good(environment: Environment, release: Release) -> bool:
     if release.backup is None or release.plan is None:
         return True
     fresh = now() - release.backup.started_at < timedelta(seconds=environment.backup.max_age_s)
-    return fresh or bool(_applied(environment, release.plan))
+    return fresh or bool(_applied(environment, release))
 
 
-def _applied(environment: Environment, plan: Plan) -> set[str]:
+def _applied(environment: Environment, release: Release) -> set[str]:
     """Which planned migrations stand applied."""
-    names = [migration.label for migration in plan.pending]
-    schema = plan.database.migrations_schema
+    names = [migration.label for migration in release.plan.pending] if release.plan else []
+    schema = release.migrations_schema
     table = sql.Identifier(*([schema] if schema else []), "django_migrations")
     with connect(environment.database, "look for applied migrations") as connection:
         try:

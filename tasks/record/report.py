@@ -111,7 +111,7 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
                 _code(migration.label),
                 _seconds(took) if took is not None else "",
                 "yes" if migration.atomic else "no",
-                "yes" if migration.reversible else f"no: {_cell(migration.irreversible_because or '')}",
+                _reversible(migration),
                 "; ".join(_cell(operation["describe"]) for operation in migration.operations) or "nothing",
             )
         )
@@ -124,6 +124,12 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
             f" {applied.statement_timeout_s:g} s. Analyzed: {_cell(', '.join(applied.analyzed)) or 'nothing'}."
         )
     return f"## Migrations\n\n{table}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
+
+
+def _reversible(migration: Migration) -> str:
+    if migration.reversible is None:
+        return "unknown"
+    return "yes" if migration.reversible else f"no: {_cell(migration.irreversible_because or '')}"
 
 
 def _sql(migration: Migration) -> str:
@@ -151,7 +157,8 @@ def _backup(backup: Backup | None, verification: Verification | None) -> str:
     ]
     if verification:
         lines.append(
-            f"- **proved** ({verification.level}): {verification.proves}; read back in {_seconds(verification.read_s)}"
+            f"- **proved** ({verification.level}): {verification.proves}"
+            + (f"; read back in {_seconds(verification.read_s)}" if verification.level != "stored" else "")
             + (f", restored in {_seconds(verification.restore_s)}" if verification.level == "restored" else "")
         )
     lines += [f"- ⚠ {_cell(finding)}" for finding in backup.findings]

@@ -43,6 +43,7 @@ def open_order(environment_name: str, ref: str, release_id: str, dry_run: bool) 
         git = Git(environment)
         git.fetch()
         commit = git.commit_of(ref)
+        git.check_deployable(commit, ref)  # before its code is run, with the environment's secrets
         return Order(environment=environment_name, ref=ref, commit=commit, release_id="", dry_run=True)
     ledger = Ledger(Bucket(environment.storage), environment_name)
     release = open_release(environment, ledger, ref, release_id, _requester(), log)
@@ -91,6 +92,10 @@ def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_
         try:
             yield UnderWay(order, lock)
         except BaseException as error:
+            if not lock.is_held():
+                # Whoever has it by now writes this record; ours would be a second hand in it.
+                get_run_logger().error("the release lock was lost; the record is left to the run that takes it up")
+                raise
             what = error.message if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
             try:
                 _publish(_closed(ledger, order, "failed", f"ended: {what}"))

@@ -68,11 +68,11 @@ class Migration(Record):
     name: str
     atomic: bool
     initial: bool
-    reversible: bool
+    reversible: bool | None  # None: unknown, since it could not be rendered
     irreversible_because: str | None
     from_dependency: bool  # of an installed package, not of the application's repository
     file: str | None
-    replaces: tuple[str, ...]
+    replaces: tuple[dict[str, str], ...]  # of a squashed migration
     dependencies: tuple[dict[str, str], ...]
     backwards: bool
     sql: BothWays
@@ -89,7 +89,7 @@ class Plan(Record):
 
     django: str
     python: str
-    settings: str
+    settings: str | None  # None: configured without a module
     database: Reached
     pending: tuple[Migration, ...]
     listed: tuple[Listed, ...]
@@ -120,5 +120,6 @@ class Applied(Record):
     lock_timeout_s: float
     statement_timeout_s: float
     analyzed: tuple[str, ...]  # tables
+    migrations_schema: str | None = None  # where django_migrations is now; the plan's may be from before there was one
     before: tuple[Listed, ...]
     after: tuple[Listed, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 
 import httpx
@@ -36,8 +37,18 @@ def client(address: str | None = None, *, timeout_s: float = 30) -> httpx.Client
         auth=(user, password) if user else None,
         headers={"authorization": f"Bearer {key}"} if key else None,
         timeout=timeout_s,
+        trust_env=not is_loopback(address),
         transport=httpx.HTTPTransport(retries=CONNECT_RETRIES),
     )
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is this machine's own, which no proxy of the environment reaches."""
+    host = httpx.URL(address).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def may_pass(error: httpx.HTTPError) -> bool:

@@ -111,6 +111,13 @@ class Release(Record):
         value: Result | None = getattr(self, stage)
         return value
 
+    @property
+    def migrations_schema(self) -> str | None:
+        """The schema of django_migrations, as the application's session found it last; None: nobody knows one."""
+        if self.applied and self.applied.migrations_schema:
+            return self.applied.migrations_schema
+        return self.plan.database.migrations_schema if self.plan else None
+
     def noted(self, what: str, at: datetime, stage: StageName | None = None) -> Release:
         """With one more line of the timeline."""
         return self._with(timeline=(*self.timeline, Happening(at=at, what=what, stage=stage))[-TIMELINE_LIMIT:])

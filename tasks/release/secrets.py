@@ -71,7 +71,15 @@ def _from_block(name: str, _directory: Path) -> str:
         ) from None
     if answer.status_code != httpx.codes.OK:
         raise ValueError(f"the Secret block {name!r} cannot be read: {api.base_url} answered {answer.status_code}")
-    return str(answer.json()["data"]["value"])
+    try:
+        return str(answer.json()["data"]["value"])
+    except ValueError:
+        raise ValueError(
+            f"the Secret block {name!r} cannot be read: {api.base_url} does not answer as a Prefect API;"
+            " PREFECT_API_URL ends with /api"
+        ) from None
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(f"the Secret block {name!r} cannot be read: {api.base_url} answered without a value") from None
 
 
 _SOURCES = {"env": _from_variable, "file": _from_file, "block": _from_block}

@@ -35,7 +35,6 @@ def smoke_test(order: Order) -> Smoked | Preview:
         )
 
     def work(release: Release) -> Smoked:
-        schema = release.plan.database.migrations_schema if release.plan else None
-        return smoke(environment, release.commit, schema)
+        return smoke(environment, release.commit, release.migrations_schema)
 
     return Ledger(Bucket(environment.storage), environment.name).carry_out(order.release_id, "smoke", work, log)

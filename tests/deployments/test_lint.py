@@ -22,6 +22,10 @@ from prefect import flow
 def release(ref: str, environment: str = "staging"):
     """Release something."""
 
+@flow(name="release")
+def again(ref: str):
+    """Another function of the same name on the server."""
+
 @flow
 def silent():
     pass
@@ -35,7 +39,7 @@ deployments:
   - name: one
     entrypoint: lint_chapters.release
     work_pool: {name: pool}
-    parameters: {environment: test}
+    parameters: {ref: main, environment: test}
     triggers:
       - {name: failed, expect: [prefect.flow-run.Failed], match: {prefect.resource.id: "prefect.flow-run.*"}}
 """
@@ -81,10 +85,30 @@ def test_a_sound_file_is_sound(lint: Lint) -> None:
         ('match: {prefect.resource.id: "prefect.flow-run.*"}', "match: {}", "one: trigger failed: neither match"),
         ("name: failed,", "type: compound, triggers: [{match: {a: b}}],", "one: trigger 1.1: no expect"),
         ("- {name: failed,", "- surprise\n      - {name: failed,", "one: trigger 1 is not a mapping"),
+        ("    triggers:", "    triggers: {}\n    definitions:", "one: triggers is not a list"),
+        ("    triggers:", "    triggers: 7\n    definitions:", "one: triggers is not a list"),
+        ("- {name: failed,", "- {name: failed, type: compound,", "one: trigger failed: no triggers inside"),
+        ("name: failed,", "type: sequence, triggers: [],", "one: trigger 1: no triggers inside"),
+        ("name: failed,", "type: sequence, triggers: [x],", "one: trigger 1.1 is not a mapping"),
+        ("name: failed,", "type: sequence, triggers: 7,", "one: trigger 1: triggers is not a list"),
+        (
+            "name: failed,",
+            "name: failed, parameters: {rev: x},",
+            "one: trigger failed: parameters: rev is no parameter",
+        ),
+        ("[prefect.flow-run.Failed]", "''", "one: trigger failed: no expect"),
+        ("[prefect.flow-run.Failed]", "[a, '']", "one: trigger failed: expect holds an empty text"),
+        (
+            '[prefect.flow-run.Failed], match: {prefect.resource.id: "prefect.flow-run.*"}',
+            "['*'], match: {prefect.resource.id: ['*']}",
+            "one: trigger failed: expect and match are only '*'",
+        ),
+        ("[prefect.flow-run.Failed]", '["{{ nope }}"]', "triggers: failed: expect: nothing fills {{ nope }}"),
+        ('"prefect.flow-run.*"', '"{{ $MISSING }}"', "prefect.resource.id: the variable MISSING is not set"),
         ("test}", '"{{ $MISSING }}"}', "the variable MISSING is not set; it would become an empty string"),
         ("test}", '"{{ $EMPTY }}"}', "the variable EMPTY is not set; it would become an empty string"),
         ("test}", '"{{ image }}"}', "nothing fills {{ image }}; it would become an empty string"),
-        ("{environment: test}", "{enviroment: test}", "one: parameters: enviroment is no parameter of release"),
+        ("environment: test", "enviroment: test", "one: parameters: enviroment is no parameter of release"),
         ("chapters.release", "chapters.silent", "one: silent has no docstring; the UI would show the word None"),
         ("chapters.release", "chapters.ordinary", "one: entrypoint lint_chapters.ordinary is not a flow"),
         ("chapters.release", "chapters.nothing", "one: entrypoint lint_chapters.nothing cannot be loaded"),
@@ -107,8 +131,80 @@ def test_what_prefect_would_take_without_a_word_is_told(lint: Lint, old: str, ne
 
 def test_one_flow_and_name_twice(lint: Lint) -> None:
     one = GOOD.partition("deployments:\n")[2]
-    assert lint(GOOD + one) == ["one: 2 deployments of lint_chapters.release have this name; the last one would win"]
+    assert lint(GOOD + one) == ["one: 2 deployments of release have this name; the last one would win"]
     assert lint(GOOD + one.replace("name: one", "name: two")) == []
+
+
+def test_two_functions_of_one_flow_name(lint: Lint) -> None:
+    again = (
+        GOOD.partition("deployments:\n")[2]
+        .replace("chapters.release", "chapters.again")
+        .replace("environment: test", "")
+    )
+    assert lint(GOOD + again) == ["one: 2 deployments of release have this name; the last one would win"]
+
+
+def test_two_of_an_entrypoint_that_cannot_be_loaded(lint: Lint) -> None:
+    nowhere = GOOD.replace("chapters.release", "chapters.nothing")
+    problems = lint(nowhere + nowhere.partition("deployments:\n")[2])
+    assert problems[-1] == "one: 2 deployments of lint_chapters.nothing have this name; the last one would win"
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        (
+            "concurrency_limit: {limit: 1, strategy: CANCEL_NEW}",
+            "one: concurrency_limit: Prefect knows no key 'strategy'",
+        ),
+        ("schedules: [{cron: 0 3 * * *, time_zone: UTC}]", "one: schedule 1: Prefect knows no key 'time_zone'"),
+        ("schedules: [{cron: 0 3 * * *}, daily]", "one: schedule 2 is not a mapping"),
+        ("schedules: {cron: 0 3 * * *}", "one: schedules is not a list"),
+        ("schedules: [{timezone: UTC}]", "one: schedule 1: it must have exactly one of cron, interval, rrule"),
+        ("schedules: [{cron: 0 3 * * *, interval: 60}]", "one: schedule 1: it must have exactly one of cron, interval"),
+        ("schedules: [{cron: 0 3 * * *, parameters: {rev: x}}]", "one: schedule 1: parameters: rev is no parameter"),
+        ("schedules: [{cron: 0 3 * * *, parameters: x}]", "one: schedule 1: parameters is not a mapping"),
+        ("schedule: {crn: 0 3 * * *}", "one: schedule: Prefect knows no key 'crn' there"),
+    ],
+)
+def test_limits_and_schedules(lint: Lint, key: str, found: str) -> None:
+    problems = lint(f"{GOOD}    {key}\n")
+    assert [problem for problem in problems if found in problem], problems
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "concurrency_limit: 1",
+        "concurrency_limit: {limit: 1, collision_strategy: CANCEL_NEW}",
+        "schedules: [{cron: 0 3 * * *, timezone: UTC, parameters: {ref: main}}, {interval: 60}]",
+        "schedules:",
+    ],
+)
+def test_sound_limits_and_schedules_are_left_alone(lint: Lint, key: str) -> None:
+    assert lint(f"{GOOD}    {key}\n") == []
+
+
+def test_a_run_without_a_person_needs_every_parameter(lint: Lint) -> None:
+    schedules = "    schedules: [{cron: 0 3 * * *}, {interval: 60, parameters: {ref: main}}]\n"
+    assert lint(GOOD.replace("ref: main, ", "") + schedules) == [
+        "one: schedule 1: nothing gives release its parameter ref; every run of it would fail",
+        "one: trigger failed: nothing gives release its parameter ref; every run of it would fail",
+    ]
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "{expect: ['*'], match: {prefect.resource.id: app}}",
+        "{expect: [a], match: {prefect.resource.id: '*'}}",
+        "{expect: ['*'], match: {prefect.resource.id: '*'}, match_related: {prefect.resource.role: flow}}",
+        "{triggers: [{expect: [a], match: {a: b}}], require: any}",
+        "{type: sequence, triggers: [{expect: [a], match: {a: b}}, {expect: [b], match: {a: b}}]}",
+    ],
+)
+def test_sound_triggers_are_left_alone(lint: Lint, trigger: str) -> None:
+    assert lint(f"{GOOD}      - {trigger}\n") == []
 
 
 def test_what_is_filled_later_is_left_alone(lint: Lint) -> None:
@@ -156,7 +252,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_every_mistake_is_told_at_once(lint: Lint, tmp_path: Path) -> None:
     lint(GOOD.replace("parameters:", "parametres:").replace("expect:", "expects:"))
-    with pytest.raises(ConfigurationError, match=r"prefect\.yaml has 3 mistakes that Prefect would not tell") as caught:
+    with pytest.raises(ConfigurationError, match=r"prefect\.yaml has 4 mistakes that Prefect would not tell") as caught:
         check(tmp_path / "prefect.yaml", {})
     assert "nothing was deployed" in caught.value.hint
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from flows import follow as following
-from flows.follow import Run, follow, start
+from flows.follow import Run, follow, prefect_api, start, withdraw
 from tasks.release.errors import ConfigurationError, RunbookError
 
 BEGAN = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -31,6 +33,9 @@ class Server(HTTPServer):
         self.looks = looks
         self.lines: list[dict[str, str]] = []
         self.told = 0
+        self.worker = "OFFLINE"
+        self.created: list[dict[str, Any]] = []
+        self.ruling = "ACCEPT"
 
     def answer(self, path: str, asked: dict[str, Any]) -> tuple[int, Any]:
         if path == "/logs/filter":
@@ -39,10 +44,16 @@ class Server(HTTPServer):
             page = found[asked["offset"] : asked["offset"] + asked["limit"]]
             self.told += len(page)
             return 200, page
-        if path.startswith("/deployments/name/"):
-            return 200, {"id": "1", "work_pool_name": "staging"}
-        if path == "/work_pools/staging/workers/filter":
-            return 200, [{"name": "worker-staging", "status": "OFFLINE"}]
+        if path == "/deployments/1/create_flow_run":
+            self.created.append(asked)
+        fixed: dict[str, Any] = {
+            "/deployments/name/staging/staging": {"id": "1", "work_pool_name": "staging"},
+            "/work_pools/staging/workers/filter": [{"name": "worker-staging", "status": self.worker}],
+            "/deployments/1/create_flow_run": {"id": RUN.id, "name": RUN.name},
+            f"/flow_runs/{RUN.id}/set_state": {"status": self.ruling, "details": {}, "state": None},
+        }
+        if path in fixed:
+            return 200, fixed[path]
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(look, int):
             return look, {}
@@ -62,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.rfile.read(int(self.headers["content-length"] or 0))
         status, content = self.server.answer(self.path, json.loads(asked or b"{}"))
-        body = json.dumps(content).encode()
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -138,3 +149,57 @@ def test_a_run_that_no_worker_would_take_is_not_asked_for(server: Server) -> Non
     ):
         start(api, "staging/staging", "v1.1-to-staging", {"ref": "v1.1"})
     assert "runbook up worker-staging" in caught.value.hint
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Prefect</title>", b"\xff\xfe\xff"])
+def test_what_is_no_prefect_api_is_told(server: Server, page: bytes) -> None:
+
+    def answer(path: str, asked: dict[str, Any]) -> tuple[int, Any]:
+        return 200, page
+
+    server.answer = answer  # type: ignore[method-assign]
+    address = f"http://127.0.0.1:{server.server_port}"
+    with (
+        pytest.raises(ConfigurationError, match="does not answer as a Prefect API") as caught,
+        prefect_api(address) as api,
+    ):
+        start(api, "staging/staging", "v1.1-to-staging", {"ref": "v1.1"})
+    assert address in caught.value.message
+    assert caught.value.hint == "PREFECT_API_URL ends with /api"
+
+
+def test_the_ui_refuses_what_is_posted(server: Server) -> None:
+    server.looks = [405]
+    address = f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(ConfigurationError, match="answered 405") as caught, prefect_api(address) as api:
+        api.post("/deployments/filter", json={}).raise_for_status()
+    assert caught.value.hint == "PREFECT_API_URL ends with /api"
+
+
+@pytest.mark.parametrize(
+    ("state", "ruling", "gone"),
+    [
+        ("SCHEDULED", "ACCEPT", True),
+        ("SCHEDULED", "REJECT", False),
+        ("SCHEDULED", "ABORT", False),
+        ("PENDING", "", False),
+    ],
+)
+def test_only_a_run_that_was_cancelled_is_withdrawn(server: Server, state: str, ruling: str, gone: bool) -> None:
+    server.looks = [state]
+    server.ruling = ruling
+    with prefect_api(f"http://127.0.0.1:{server.server_port}") as api:
+        assert withdraw(api, RUN) is gone
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4711"), OSError("No username set")])
+def test_a_user_without_a_name_can_ask(server: Server, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    server.worker = "ONLINE"
+    with prefect_api(f"http://127.0.0.1:{server.server_port}") as api:
+        start(api, "staging/staging", "v1.1-to-staging", {"ref": "v1.1"})
+    [asked] = server.created
+    assert f"uid {os.getuid()}@" in asked["tags"][0]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deployments.embedded import SERVICES, write_environments
+from deployments.embedded.application import directory_of
 from deployments.embedded.state import Entry
 from deployments.embedded.together import together
 from tasks.release.environment import parse
@@ -79,6 +80,28 @@ def test_preset_gets_the_facts_and_keeps_the_rest(tmp_path: Path) -> None:
     assert environment.backup.client is not None
     assert environment.backup.client.resolve() == tmp_path / "bin"
     assert app.python == ".venv/bin/python"  # relative to the application, not to the file
+
+
+def test_what_the_preset_has_below_runbook_is_in_the_state_directory(tmp_path: Path) -> None:
+    """A demo with RUNBOOK_STATE elsewhere must not release into the checkout's own `.runbook`."""
+    state_dir = tmp_path / "elsewhere"
+    services = {"postgres-staging": Entry("postgres-staging", port=6001), "s3": Entry("s3", port=6002)}
+    (written,) = write_environments(REPOSITORY / "deployments" / "environments", services, state_dir)
+    content = tomllib.loads(written.read_text())
+    assert content["app"]["directory"] == str(directory_of(state_dir, "staging"))
+    assert "/.runbook/" not in written.read_text()
+
+
+def test_a_secret_below_runbook_is_the_state_directorys(tmp_path: Path) -> None:
+    (tmp_path / "presets").mkdir()
+    preset = PRESET.replace('file = "password"', 'file = "../.runbook/secrets/postgres-test.chatbot"')
+    (tmp_path / "presets" / "test.toml").write_text(preset)
+    services = {"postgres-test": Entry("postgres-test", port=6001), "s3": Entry("s3", port=6002)}
+    (written,) = write_environments(tmp_path / "presets", services, tmp_path / "state")
+    content = tomllib.loads(written.read_text())
+    secret = tmp_path / "state" / "secrets" / "postgres-test.chatbot"
+    assert content["app"]["secrets"]["DATABASE_PASSWORD"] == {"file": str(secret)}
+    assert Path(content["app"]["directory"]).resolve() == tmp_path / "app"  # not below .runbook: the preset's own
 
 
 def test_compose_file_has_our_services_on_our_ports() -> None:

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from deployments.embedded import SERVICES, delete, down, status, up
-from deployments.embedded.account import outside_directory
-from deployments.embedded.errors import UnknownService
-from deployments.embedded.processes import boot_id
+from deployments.embedded.account import BINARIES_VARIABLE, outside_directory
+from deployments.embedded.errors import ServiceUnavailable, UnknownService
+from deployments.embedded.processes import Process, boot_id
+from tasks.release.errors import ServiceError
 from tests.deployments.embedded.conftest import named, processes_of, start_up, wait_until
 
 NAME = "postgres-test"
@@ -102,6 +103,73 @@ def test_killed_server_is_started_again(state_dir: Path) -> None:
     assert after.pid != before.pid
     with connect(state_dir) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def kill_with_a_busy_backend(state_dir: Path) -> Process:
+    """Kill the server while one of its sessions computes; that session's process, which goes on."""
+    server = named(up([NAME], state_dir), NAME)
+    assert server.pid is not None
+    with connect(state_dir) as connection:
+        busy = Process(connection.info.backend_pid, *started(connection.info.backend_pid))
+        # pg_sleep would notice the server's end by itself; a computation does not.
+        endless = b"SET statement_timeout = 0; SELECT count(*) FROM (SELECT generate_series(1, 1000000000000)) AS n"
+        connection.pgconn.send_query(endless)
+        wait_until(lambda: is_computing(state_dir, busy.pid))
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: named(status(state_dir), NAME).state != "running")
+        assert busy.alive()
+        connection.pgconn.finish()
+    return busy
+
+
+def started(pid: int) -> tuple[int, str]:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), boot_id()
+
+
+def is_computing(state_dir: Path, pid: int) -> bool:
+    with connect(state_dir) as other:
+        query = "SELECT state = 'active' AND query LIKE '%%generate_series%%' FROM pg_stat_activity WHERE pid = %s"
+        return other.execute(query, [pid]).fetchone() == (True,)
+
+
+def test_down_ends_the_backends_of_a_killed_server(state_dir: Path) -> None:
+    busy = kill_with_a_busy_backend(state_dir)
+    down([NAME], state_dir)
+    assert not busy.alive()
+
+
+def test_up_ends_the_backends_of_a_killed_server(state_dir: Path) -> None:
+    busy = kill_with_a_busy_backend(state_dir)
+    assert named(up([NAME], state_dir), NAME).state == "running"
+    assert not busy.alive()
+
+
+def test_only_a_start_needs_the_programs_of_postgresql(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    up([NAME], state_dir)
+    monkeypatch.setenv(BINARIES_VARIABLE, "/gone")
+    assert named(up([NAME], state_dir), NAME).state == "running"  # left alone
+    assert named(down([NAME], state_dir), NAME).state == "stopped"
+    with pytest.raises(ServiceUnavailable, match="/gone holds no PostgreSQL server"):
+        up([NAME], state_dir)
+    delete(state_dir)
+    assert not state_dir.exists()
+
+
+def test_a_state_directory_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for work in (status, lambda path: down([], path), lambda path: up([NAME], path)):
+        with pytest.raises(ServiceError, match=f"{tmp_path / 'file'}, which belongs to {(tmp_path / 'file').owner()}"):
+            work(tmp_path / "file")
+
+
+def test_a_state_directory_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> str:  # root, who may run this, is never refused
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(ServiceError, match=f"{tmp_path}, which belongs to {tmp_path.owner()}") as caught:
+        status(tmp_path)
+    assert "RUNBOOK_STATE" in caught.value.hint
 
 
 def test_recycled_process_id_is_not_ours(state_dir: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from deployments.embedded import status, up
 from deployments.embedded.storage import Storage
@@ -14,7 +15,11 @@ from tests.deployments.embedded.conftest import named, wait_until
 from tests.fix_s3 import S3Server
 
 
-def test_bucket_keeps_versions_and_objects_survive_a_kill(state_dir: Path) -> None:
+def test_bucket_keeps_versions_and_objects_survive_a_kill(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # nobody listens there, and nobody needs to
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     running = named(up(["s3"], state_dir), "s3")
     assert running.pid is not None
     assert running.port is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,124 @@ def test_a_directory_that_is_no_checkout_is_named(staging_site: Site, tmp_path: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(CodeError, match=r"git rev-parse failed in .*empty"):
         Git(staging_site.environment, tmp_path / "empty").head()
+
+
+def killed_inside_checkout(site: Site, commit: str, *, lock: bool = True) -> None:
+    """Leave what `git checkout` leaves when it is killed: some files of the commit, the old index, its lock."""
+    for path, text in (("manage.py", "# new"), ("new/file.txt", "brought")):
+        assert git(site.app, "show", f"{commit}:{path}") == text
+        (site.app / path).parent.mkdir(exist_ok=True)
+        (site.app / path).write_text(text)
+    (site.app / "README.md").unlink()
+    if lock:
+        (site.app / ".git" / "index.lock").touch()
+
+
+@pytest.fixture
+def wanted(staging_site: Site) -> str:
+    """A commit that changes, brings and drops files, and changes more than a killed checkout came to."""
+    desk = staging_site.app.with_name("desk")
+    git(staging_site.repository, "worktree", "add", "--quiet", "--detach", str(desk), "v1.0")
+    git(desk, "rm", "--quiet", "README.md")
+    git(desk, "commit", "--quiet", "--message", "drop")
+    dropped = git(desk, "rev-parse", "HEAD")
+    files = {"manage.py": "# new", "new/file.txt": "brought", "new/later.txt": "later", "requirements.txt": "# other"}
+    commit = staging_site.publish(files, on=dropped)
+    staging_site.fetch()
+    return commit
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_checkout_that_was_killed_is_finished(staging_site: Site, wanted: str, lock: bool) -> None:
+    here = Git(staging_site.environment)
+    assert not here.interrupted(wanted)
+    killed_inside_checkout(staging_site, wanted, lock=lock)
+    assert here.interrupted(wanted)
+    here.check_deployable(wanted, "the same")
+    with pytest.raises(CodeError, match="has local changes"):
+        here.check_deployable(here.head(), "what serves")
+    here.checkout(wanted)
+    assert (here.head(), here.changes(), here.untracked()) == (wanted, [], [])
+    assert not (staging_site.app / ".git" / "index.lock").exists()
+    assert not here.interrupted(wanted)
+
+
+def test_a_checkout_that_was_killed_before_its_first_or_after_its_last_file_is_finished(
+    staging_site: Site, wanted: str
+) -> None:
+    here, old = Git(staging_site.environment), staging_site.commit_of("v1.0")
+    (staging_site.app / ".git" / "index.lock").touch()
+    here.checkout(wanted)
+    assert here.head() == wanted
+
+    staging_site.check_out(old)
+    (staging_site.app / "new").mkdir()
+    (staging_site.app / "new" / "file.txt").write_text("brought")
+    here.checkout(wanted)  # only a new file was written, which plain git would not overwrite
+    assert (here.head(), here.changes()) == (wanted, [])
+
+    git(staging_site.app, "update-ref", "--no-deref", "HEAD", old)  # files and index were written, HEAD was not
+    (staging_site.app / ".git" / "HEAD.lock").touch()
+    here.check_deployable(wanted, "the same")
+    here.checkout(wanted)
+    assert (here.head(), here.changes()) == (wanted, [])
+
+
+@pytest.mark.parametrize("path", ["manage.py", "requirements.txt", "config/gunicorn.py", "new/later.txt"])
+def test_an_edit_beside_a_killed_checkout_is_refused(staging_site: Site, wanted: str, path: str) -> None:
+    here, file = Git(staging_site.environment), staging_site.app / path
+    killed_inside_checkout(staging_site, wanted)
+    file.write_text("# by hand\n")
+    assert not here.interrupted(wanted)
+    with pytest.raises(CodeError, match=rf"has local changes: [M?]+ {path}\n"):
+        here.check_deployable(wanted, "the same")
+    with pytest.raises(CodeError, match="git checkout failed"):
+        here.checkout(wanted)
+    assert file.read_text() == "# by hand\n"
+
+
+def test_what_else_a_forced_checkout_would_lose_is_refused(staging_site: Site, wanted: str) -> None:
+    here, app = Git(staging_site.environment), staging_site.app
+    killed_inside_checkout(staging_site, wanted, lock=False)
+    (app / "requirements.txt").unlink()  # the commit has it
+    assert not here.interrupted(wanted)
+    git(app, "checkout", "requirements.txt")
+    (app / "requirements.txt").chmod(0o755)
+    assert not here.interrupted(wanted)
+    (app / "requirements.txt").chmod(0o644)
+    (app / "new" / "later.txt").mkdir()
+    (app / "new" / "later.txt" / "mine").touch()
+    assert not here.interrupted(wanted)
+    shutil.rmtree(app / "new")
+    (app / "new").write_text("mine")
+    assert not here.interrupted(wanted)
+    (app / "new").unlink()
+    assert here.interrupted(wanted)
+    kept = (app / "requirements.txt").read_text()
+    (app / "requirements.txt").write_text("staged")
+    git(app, "add", "requirements.txt")
+    (app / "requirements.txt").write_text(kept)
+    assert not here.interrupted(wanted)
+
+
+@pytest.mark.parametrize("how", ["open", "works"])
+def test_a_lock_that_is_held_is_left(staging_site: Site, wanted: str, how: str) -> None:
+    killed_inside_checkout(staging_site, wanted)
+    lock = staging_site.app / ".git" / "index.lock"
+    command = ["tail", "-f", str(lock)] if how == "open" else ["git", "cat-file", "--batch"]
+    with subprocess.Popen(command, cwd=staging_site.app, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as other:
+        try:
+            deadline = time.monotonic() + 10
+            while Path(f"/proc/{other.pid}/comm").read_text().strip() != command[0] or (
+                how == "open" and not any(f.resolve() == lock for f in Path(f"/proc/{other.pid}/fd").iterdir())
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(CodeError, match=f"index.lock is held: .*{other.pid}") as caught:
+                Git(staging_site.environment).checkout(wanted)
+            assert caught.value.retryable
+            assert lock.exists()
+        finally:
+            other.kill()
+    Git(staging_site.environment).checkout(wanted)
+    assert staging_site.checkout.commit == wanted

@@ -9,7 +9,7 @@ from tasks.app.probing import plan
 from tasks.database.connection import connect
 from tasks.database.identity import identify
 from tasks.release.errors import AppError, DatabaseError, WrongDatabaseError
-from tests.builders import identity, reached
+from tests.builders import identity
 from tests.fix_app import Site
 from tests.fix_postgres import PostgresServer
 
@@ -96,9 +96,14 @@ def test_a_server_that_does_not_tell_cannot_refute_but_name_and_oid_must_agree(s
 
 
 def test_an_application_on_another_engine_is_refused(staging_site: Site) -> None:
+    (staging_site.app / "config" / "settings" / "elsewhere.py").write_text(
+        "from config.settings.staging import *\n"
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}\n"
+    )
+    environment = staging_site.configure(app={"settings": "config.settings.elsewhere"})
     with pytest.raises(WrongDatabaseError, match="is sqlite, not PostgreSQL") as caught:
-        check_identity(staging_site.environment, reached(vendor="sqlite"))
-    assert "config.settings.staging" in caught.value.hint
+        plan(environment, staging_site.checkout)
+    assert "config.settings.elsewhere" in caught.value.hint
 
 
 def test_a_database_that_cannot_be_asked_is_no_yes(staging_site: Site) -> None:

@@ -97,7 +97,7 @@ def answering(site: Site, answer: object) -> Environment:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ({}, "KeyError 'code'"),
+        ({}, "KeyError 'django'"),
         ({"error": {"type": "Odd"}, "identity": {}}, "Odd inside the application: None"),
         ({"code": {}, "django": "5", "python": "3", "settings": "x"}, "KeyError 'identity'"),
         (

@@ -39,6 +39,11 @@ alter table dropped drop column b;
 create unlogged table unlogged_one as select 1 as x;
 create table t (t text);
 insert into t values ('a column named like its table');
+create table worded (
+  status varchar(9) check (status in ('open', 'shut')), n int check (n between 1 and 10 and n <> 5), k varchar(3));
+create index worded_open on worded (n) where status in ('open', 'shut');
+create view worded_open_rows as select * from worded where status in ('open', 'shut') and n between 1 and 3;
+insert into worded values ('open', 2, 'a');
 create view seen as select u, count(*) from plain group by u;
 create materialized view counted as select count(*) from plain;
 create function twice(int) returns int language sql as 'select $1 * 2';

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tasks.backup.create import create
-from tasks.backup.manifest import load, summarise
+from tasks.backup.manifest import encode, load, summarise
 from tasks.backup.restore import restore
 from tasks.backup.scratch import create_database, drop_database, scratch_name
 from tasks.backup.verify import Level, verify
@@ -109,7 +109,7 @@ def test_another_manifest(small: Place, backup: Backup) -> None:
 def test_a_summary_is_of_the_manifest(small: Place, backup: Backup) -> None:
     manifest = load(small.bucket, "r1")
     assert manifest is not None
-    assert summarise(manifest, small.environment().storage) == backup
+    assert summarise(manifest, encode(manifest), small.environment().storage) == backup
 
 
 def test_a_newer_version_of_an_object(small: Place) -> None:

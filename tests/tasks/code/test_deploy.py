@@ -79,6 +79,21 @@ def test_local_changes_are_never_overwritten(staging_site: Site) -> None:
     assert "hot fix" in file.read_text()
 
 
+def test_a_deployment_that_was_killed_inside_its_checkout_is_repeated(staging_site: Site) -> None:
+    app, before = staging_site.app, staging_site.commit_of("v1.0")
+    commit = staging_site.publish({"manage.py": "# new\n", "new.txt": "brought", "later.txt": ""})
+    staging_site.fetch()
+    (app / "manage.py").write_text("# new\n")
+    (app / "new.txt").write_text("brought")
+    (app / ".git" / "index.lock").touch()
+    told: list[str] = []
+    wanted = release(commit=commit, previous_commit=before, checked_out=before, **PROVED)
+    assert deploy(staging_site.environment, wanted, told.append).commit == commit
+    assert staging_site.checkout.commit == commit
+    assert (app / "later.txt").exists()
+    assert not any("no release brought" in line for line in told)
+
+
 def test_a_backup_that_is_too_old_is_refused_before_the_code_is_changed(staging_site: Site) -> None:
     old = backup(started_at=datetime.now(UTC) - timedelta(minutes=61))
     wanted = release(

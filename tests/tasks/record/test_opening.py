@@ -77,6 +77,7 @@ def test_a_finished_release_is_left_alone(staging_site: Site) -> None:
     assert opened(staging_site).id != done.id
     assert staging_site.ledger.load(done.id) == done
     told: list[str] = []
+    staging_site.check_out("v1.1")
     assert opened(staging_site, release_id=done.id, told=told) == done
     assert "nothing is repeated" in told[0]
 
@@ -164,3 +165,51 @@ def test_a_new_release_can_be_asked_for(staging_site: Site) -> None:
     made = opened(staging_site, release_id="new")
     assert made.id != died.id
     assert made.backup is None
+
+
+def test_a_finished_release_that_no_longer_serves_is_no_success(staging_site: Site) -> None:
+    done = left(staging_site, status="finished")
+    gone = f"release {done.id} is finished and no longer what serves"
+    with pytest.raises(RefusedError, match=f"{gone}: the checkout is at") as caught:
+        opened(staging_site, release_id=done.id)
+    assert "`new` as release id" in caught.value.hint
+    staging_site.check_out("v1.1")
+    left(staging_site, id="20250102-000000-failed", status="failed")
+    assert opened(staging_site, release_id=done.id) == done
+    left(staging_site, id="20250103-000000-later", status="finished")
+    with pytest.raises(RefusedError, match=f"{gone}: release 20250103-000000-later finished since"):
+        opened(staging_site, release_id=done.id)
+
+
+def test_a_release_is_not_taken_up_when_another_one_finished_since(staging_site: Site) -> None:
+    died = left(staging_site, status="failed")
+    assert opened(staging_site, release_id=died.id).id == died.id
+    left(staging_site, "v1.0", id="20250102-000000-later", status="finished")
+    with pytest.raises(RefusedError, match=r"cannot go on: release 20250102-000000-later of v1\.0 finished since"):
+        opened(staging_site, release_id=died.id)
+    assert opened(staging_site).id != died.id
+
+
+def test_a_release_is_not_taken_up_on_another_checkout_than_its_own(staging_site: Site) -> None:
+    died = left(staging_site, status="failed")
+    other = staging_site.publish({"other": ""}, on="develop", tag="other")
+    staging_site.check_out("other")
+    with pytest.raises(RefusedError, match=f"it was opened at .*, the checkout is at {other[:12]} by now"):
+        opened(staging_site, release_id=died.id)
+    told: list[str] = []
+    assert opened(staging_site, told=told).id != died.id
+    assert "it was opened at" in told[0]
+
+    staging_site.check_out("v1.1")  # its own commit: it died behind the checkout
+    assert opened(staging_site, release_id=died.id).id == died.id
+
+
+def test_what_was_killed_inside_its_checkout_is_taken_up(staging_site: Site) -> None:
+    staging_site.publish({"manage.py": "# new\n"}, on="develop", tag="v2")
+    staging_site.fetch()
+    died = left(staging_site, "v2")
+    (staging_site.app / "manage.py").write_text("# new\n")
+    (staging_site.app / ".git" / "index.lock").touch()
+    assert opened(staging_site, "v2").id == died.id
+    with pytest.raises(CodeError, match="local changes"):
+        opened(staging_site, "v1.1")

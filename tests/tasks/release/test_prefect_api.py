@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deployments.embedded.ports import any_free
 from deployments.workers import drain
 from flows.follow import prefect_api
 from tasks.release.environment import parse
 from tasks.release.errors import ConfigurationError
-from tasks.release.prefect_api import client, may_pass
+from tasks.release.prefect_api import client, is_loopback, may_pass
 from tests.builders import content
 
 PASSWORD = {"PREFECT_API_AUTH_STRING": "admin:p:w"}, "Basic " + base64.b64encode(b"admin:p:w").decode()
@@ -30,6 +31,7 @@ class Server(HTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.authorizations: list[str | None] = []
         self.failures: list[int] = []  # the first answers
+        self.body = json.dumps({"is_paused": True, "data": {"value": "from the block"}}).encode()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.authorizations.append(self.headers["authorization"])
-        body = json.dumps({"is_paused": True, "data": {"value": "from the block"}}).encode()
+        body = self.server.body
         self.send_response(self.server.failures.pop(0) if self.server.failures else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -92,6 +94,47 @@ def test_a_server_in_trouble_does_not_fail_the_stop_of_a_worker(
     server.failures = [404]
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         drain.main("resume", "pool")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"<html>", "does not answer as a Prefect API; PREFECT_API_URL ends with /api"),
+        (b"\xff\xfe\xff", "does not answer as a Prefect API"),
+        (b"{}", "answered without a value"),
+        (b"[]", "answered without a value"),
+        (b'{"data": null}', "answered without a value"),
+    ],
+)
+def test_an_answer_that_is_no_block_is_told_in_words(server: Server, tmp_path: Path, body: bytes, told: str) -> None:
+    server.body = body
+    with pytest.raises(ConfigurationError, match=f"the Secret block 'password' cannot be read: .*{told}"):
+        parse(content(database={"password": {"block": "password"}}), tmp_path / "staging.toml")
+
+
+def test_no_proxy_stands_before_this_machine(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    [dead] = any_free(1)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{dead}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with client() as api:
+        assert api.get("/flow_runs/1").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("http://127.0.0.1:4200/api", True),
+        ("http://localhost/api", True),
+        ("http://[::1]:4200/api", True),
+        ("https://api.prefect.cloud/api", False),
+        ("http://10.0.0.1/api", False),
+        ("http://localhost.example.org/api", False),
+    ],
+)
+def test_what_is_this_machine(address: str, own: bool) -> None:
+    assert is_loopback(address) is own
 
 
 def test_without_an_address_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from deployments.embedded.ports import LOOPBACK, any_free
 from tasks.release.environment import Environment
 from tasks.release.errors import DatabaseError, SmokeError
-from tasks.smoke.endpoints import look, round_trip, smoke
+from tasks.smoke import endpoints
+from tasks.smoke.endpoints import MOST_BYTES, look, round_trip, smoke
 from tests import builders
 from tests.fix_app import Site
 
@@ -31,6 +33,8 @@ class Service:
     answers: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     slow: dict[str, float] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    drips: dict[str, bytes] = field(default_factory=dict)  # instead of an answer: this, again and again
+    drip_s: float = 0.02
 
     def says(self, path: str, *answers: object, status: int = 200) -> None:
         texts = (answer if isinstance(answer, str) else json.dumps(answer) for answer in answers)
@@ -40,6 +44,20 @@ class Service:
         base_url = f"http://{LOOPBACK}:{self.port}"
         tested = {"base_url": base_url, "endpoints": list(endpoints), "ready_within_s": ready_within_s}
         return builders.environment(smoke=tested, **sections)
+
+
+def drip(handler: BaseHTTPRequestHandler, service: Service) -> None:
+    """Answer until the client has left."""
+    piece = service.drips[handler.path]
+    with suppress(OSError):
+        if handler.path != "/headers":
+            handler.send_response(200)
+            if handler.path == "/long":
+                handler.send_header("content-length", str(10**12))
+            handler.end_headers()
+        while True:
+            handler.wfile.write(piece)
+            time.sleep(service.drip_s)  # that is what it is for
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +71,9 @@ def server() -> Iterator[Service]:
                 time.sleep(service.slow[self.path])  # that is what it is for
             answers = service.answers.get(self.path, [(404, "not found")])
             status, text = answers.pop(0) if len(answers) > 1 else answers[0]
+            if self.path in service.drips:
+                drip(self, service)
+                return
             if text == "hang up":
                 self.close_connection = True
                 return
@@ -77,6 +98,8 @@ def server() -> Iterator[Service]:
 def service(server: Service) -> Service:
     server.answers.clear()
     server.slow.clear()
+    server.drips.clear()
+    server.drip_s = 0.02
     server.asked.clear()
     return server
 
@@ -121,6 +144,71 @@ def test_a_slow_answer_says_how_slow(service: Service) -> None:
     assert never.status is None
     assert "no answer after" in never.problem
     assert "ReadTimeout" in never.problem
+
+
+@pytest.mark.parametrize("path", ["/drip", "/long"])
+def test_an_answer_without_an_end_is_cut_off(service: Service, path: str) -> None:
+    service.drips[path] = b"a line\n"
+    [found] = look(service.environment({"path": path, "within_s": 0.1}), COMMIT)
+    assert found.problem == "answered for more than 0.3 s without an end"
+    assert (found.ok, found.status) == (False, 200)
+    assert found.head.startswith("a line\n")
+    assert 0.3 <= found.seconds < 3
+
+
+def test_headers_without_an_end_are_cut_off(service: Service) -> None:
+    service.drips["/headers"] = b"H"
+    [found] = look(service.environment({"path": "/headers", "within_s": 0.1}), COMMIT)
+    assert (found.ok, found.status) == (False, None)
+    assert "no answer after" in found.problem
+    assert found.seconds < 3
+
+
+def test_an_endless_answer_is_not_read_to_its_end(service: Service) -> None:
+    service.drips["/endless"] = b"[" * 65536
+    service.drip_s = 0
+    plain, shaped = {"path": "/endless", "within_s": 20}, {"path": "/endless", "within_s": 20, "json_has": ["a"]}
+    [any_body, json_body] = look(service.environment(plain, shaped), COMMIT)
+    assert any_body.ok
+    assert json_body.problem.startswith(f"the answer is longer than {MOST_BYTES} bytes")
+    assert json_body.head == "[" * 600
+
+
+def test_the_wait_for_readiness_ends_though_the_answer_does_not(service: Service) -> None:
+    service.drips["/drip"] = b"a line\n"
+    began = time.monotonic()
+    with pytest.raises(SmokeError, match="without an end"):
+        smoke(service.environment({"path": "/drip", "within_s": 0.1}, ready_within_s=0.5), COMMIT, None)
+    assert time.monotonic() - began < 5
+
+
+def test_json_too_deep_to_read_is_a_problem(service: Service) -> None:
+    service.says("/health", "[" * 500_000)
+    [found] = look(service.environment(HEALTH | {"within_s": 20}), COMMIT)
+    assert found.problem == "the answer is not JSON"
+
+
+def test_what_a_database_or_terminal_cannot_take_is_left_out(service: Service) -> None:
+    service.says("/health", "a\0b\x1b[31m\r\n\tc\x7f\x9bd", status=500)
+    with pytest.raises(SmokeError) as caught:
+        smoke(service.environment(HEALTH, ready_within_s=0.1), COMMIT, None)
+    assert "ab[31m\n\tcd" in caught.value.message
+
+
+@pytest.mark.parametrize("charset", ["hex", "none-such", "latin-1", "idna"])
+def test_any_charset_is_told(charset: str) -> None:
+    assert endpoints._head(b"oops\0", charset) == "oops"
+
+
+def test_no_proxy_stands_before_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    [dead] = any_free(1)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{LOOPBACK}:{dead}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    service.says("/health", GOOD)
+    [found] = look(service.environment(HEALTH), COMMIT)
+    assert found.ok, found.problem
 
 
 def test_nobody_there_is_a_failure_that_may_pass() -> None:
