@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from flows.follow import Run, follow, markdown_of, prefect_api, start, withdraw
 from tasks.record.report import release_report
 from tasks.release.environment import load
-from tasks.release.errors import RunbookError
+from tasks.release.errors import ConfigurationError, RunbookError
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
 
@@ -31,6 +31,8 @@ def deploy(
     release_id: Annotated[str, typer.Option(help="A release to take up again; `new` begins anew.")] = "",
 ) -> None:
     """Deploy a release as a Prefect flow run, and follow it to its end."""
+    if not ref.strip():
+        raise ConfigurationError("the ref is empty", hint="name a tag, a branch or a commit")
     load(environment)  # a mistake in the file is told here, not by a worker
     parameters = {"ref": ref, "environment": environment, "dry_run": dry_run, "release_id": release_id}
     with prefect_api() as api:

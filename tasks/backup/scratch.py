@@ -141,7 +141,7 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
     dropped = []
     for name, comment in _comments(server).items():
         mark = _mark_of(comment)
-        if mark.get("environment") == environment.name and datetime.fromisoformat(mark["made_at"]) <= before:
+        if mark.get("environment") == environment.name and _made_at(mark) <= before:
             drop_database(server, name)
             dropped.append(name)
     return tuple(dropped)
@@ -180,6 +180,14 @@ def _has_relations(server: Database, dbname: str) -> bool:
         except psycopg.Error as error:
             raise explained(error, f"cannot look into {name_of(server, dbname)}") from None
     return row != (False,)
+
+
+def _made_at(mark: dict[str, str]) -> datetime:
+    """When a scratch database was made; now, where its mark does not tell."""
+    try:
+        return datetime.fromisoformat(mark["made_at"])
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
 
 
 def _mark_of(comment: str | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from tasks.backup.manifest import parse
 from tasks.backup.origin import origin_of
 from tasks.backup.progress import Report, Volume
 from tasks.backup.restore import Restored, restore
-from tasks.backup.scratch import scratch, server_of
+from tasks.backup.scratch import drop_leftover_scratch, scratch, server_of
 from tasks.backup.side_by_side import run_side_by_side
 from tasks.backup.snapshot import reading
 from tasks.database.catalogue import catalogue_of, differences
@@ -63,6 +63,9 @@ def verify(environment: Environment, bucket: Bucket, backup: Backup, level: Leve
             read_back(bucket, stored, progress=_counted(volume, stored.key))
         times = _Times(read_s=time.monotonic() - began)
     elif level == "restored":
+        # A run that was killed leaves its copy of the database; no restore of ours takes longer than this.
+        for left in drop_leftover_scratch(environment, timedelta(seconds=2 * environment.backup.timeout_s)):
+            report(f"dropped the scratch database {left}, which a run that died has left")
         with scratch(environment, manifest, report) as dbname:
             restored = restore(environment, bucket, manifest, dbname, report)
             findings = compare(environment, manifest, dbname, restored, report)
@@ -126,7 +129,7 @@ def compare(
         raise VerificationError(
             f"backup {manifest.id} was restored and is not what was backed up: {told}{more}",
             subject=wrong[0].subject,
-            hint="do not migrate on this backup; make a new one",
+            hint="do not migrate on this backup; make a new one: `--release-id new`",
         )
     return tuple(findings)
 
@@ -185,13 +188,13 @@ def _manifest_of(bucket: Bucket, backup: Backup) -> Manifest:
         raise VerificationError(
             f"{backup.manifest_key} is not in the bucket",
             subject=backup.manifest_key,
-            hint="without its manifest it is no backup; make a new one",
+            hint="without its manifest it is no backup; make a new one: `--release-id new`",
         )
     if hashlib.sha256(stored.body).hexdigest() != backup.manifest_sha256:
         raise VerificationError(
             f"{backup.manifest_key} is not the manifest that was written",
             subject=backup.manifest_key,
-            hint="somebody changed it; make a new backup",
+            hint="somebody changed it; make a new backup: `--release-id new`",
         )
     return parse(stored.body, backup.manifest_key)
 

@@ -123,6 +123,10 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
             f" Every statement ran under lock_timeout {applied.lock_timeout_s:g} s and statement_timeout"
             f" {applied.statement_timeout_s:g} s. Analyzed: {_cell(', '.join(applied.analyzed)) or 'nothing'}."
         )
+        if applied.already:
+            limits += (
+                f" Found applied already, by an earlier attempt or by somebody: {_cell(', '.join(applied.already))}."
+            )
     return f"## Migrations\n\n{table}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
 
 
@@ -185,10 +189,12 @@ def _next_step(release: Release) -> str:
     deploy = f"runbook deploy {release.environment} --ref {release.ref}"
     again = _code(f"{deploy} --release-id {release.id}")
     hint = next((run.hint for run in release.stages.values() if run.hint), "mend what the failed stage says")
+    anew = "--release-id new" in hint  # this one cannot go on
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
         "running": f"if its run died, {again} goes on where it ended.",
-        "failed": f"{_cell(hint)}. {_code(deploy)} goes on where this one ended: finished stages are not repeated.",
+        "failed": _cell(hint)
+        + ("." if anew else f". {_code(deploy)} goes on where this one ended: finished stages are not repeated."),
     }[release.status]
     return f"**Next step:** {step}"
 

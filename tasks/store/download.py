@@ -17,6 +17,7 @@ from tasks.store.bucket import Bucket, MissingObjectError, explained
 
 RANGE_BYTES = 4 * 2**20
 RANGES = 8  # on their way at a time
+ANEW = "make a new backup: `--release-id new`"
 TRIES = 3  # of a range whose connection broke in the middle: boto3 tries requests again, not bodies
 
 
@@ -45,7 +46,7 @@ def check_stored(bucket: Bucket, stored: BackupObject) -> None:
             f"{stored.key} is not what was stored: {found[0]} bytes, ETag {found[1]}, checksum {found[2]};"
             f" the manifest says {stored.bytes} bytes, ETag {stored.etag}, checksum {stored.checksum}",
             subject=stored.key,
-            hint="somebody wrote over it; make a new backup",
+            hint=f"somebody wrote over it; {ANEW}",
         )
 
 
@@ -55,12 +56,13 @@ def _refuse_overwritten(bucket: Bucket, stored: BackupObject) -> None:
         with explained(f"cannot look at {stored.key}", stored.key):
             newest = bucket.client.head_object(Bucket=bucket.name, Key=stored.key).get("VersionId")
     except MissingObjectError:
-        newest = "a delete marker"
+        newest = None
     if newest != stored.version_id:
+        happened = f"written over: its newest version is {newest}" if newest else "removed: a delete marker hides it"
         raise VerificationError(
-            f"{stored.key} was written over: its newest version is {newest}, the manifest says {stored.version_id}",
+            f"{stored.key} was {happened}, the manifest says {stored.version_id}",
             subject=stored.key,
-            hint=f"version {stored.version_id} is still there; find out who writes there, and make a new backup",
+            hint=f"version {stored.version_id} is still there; find out who writes there, and {ANEW}",
         )
 
 
@@ -113,7 +115,7 @@ def read_back(
         raise VerificationError(
             f"{stored.key} was read back with SHA-256 {whole.hexdigest()}; the manifest says {stored.sha256}",
             subject=stored.key,
-            hint="it is damaged and must not be restored; make a new backup",
+            hint=f"it is damaged and must not be restored; {ANEW}",
         )
 
 
@@ -145,7 +147,7 @@ def _fetch(
             raise VerificationError(
                 f"{stored.key} is no longer the object that was stored",
                 subject=stored.key,
-                hint="somebody wrote over it; make a new backup",
+                hint=f"somebody wrote over it; {ANEW}",
             ) from None
         break
     if filled != size:
@@ -170,5 +172,7 @@ def _version(stored: BackupObject) -> dict[str, str]:
 
 def _missing(stored: BackupObject) -> VerificationError:
     return VerificationError(
-        f"{stored.key} is not in the bucket", subject=stored.key, hint="somebody removed it; make a new backup"
+        f"{stored.key} is not in the bucket",
+        subject=stored.key,
+        hint=f"somebody removed it; {ANEW}",
     )

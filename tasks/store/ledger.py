@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from tasks.release.errors import ConflictError, RefusedError, RunbookError, StoreError
-from tasks.release.release import ID_PATTERN, Release, Result, StageName
+from tasks.release.errors import ConflictError, RefusedError, ReleaseInProgressError, RunbookError, StoreError
+from tasks.release.release import ID_PATTERN, Release, Result, StageName, StageRun
 from tasks.store.bucket import Bucket
 
 R = TypeVar("R", bound=Result)
@@ -77,7 +77,8 @@ class Ledger:
         prefix = self.bucket.storage.key("releases") + "/"
         names = (key.removeprefix(prefix) for key in self.bucket.keys(prefix))
         for name in sorted((name for name in names if name.endswith(".json")), reverse=True):
-            yield self.load(name.removesuffix(".json"))
+            if re.fullmatch(ID_PATTERN, name.removesuffix(".json")):  # anybody may have put something there
+                yield self.load(name.removesuffix(".json"))
 
     def carry_out(
         self, release_id: str, stage: StageName, work: Callable[[Release], R], report: Callable[[str], None]
@@ -89,6 +90,9 @@ class Ledger:
             stage: The stage; also the field of the record that takes its result.
             work: Does it; must be safe to repeat, since an attempt may die at any point.
             report: Takes a line for the log.
+
+        Raises:
+            ReleaseInProgressError: Another run took the stage up meanwhile; what this one did is not written down.
         """
         release = self.load(release_id)
         done: R | None = release.result(stage)  # type: ignore[assignment]
@@ -96,21 +100,27 @@ class Ledger:
             report(f"{stage}: finished before, not repeated")
             return done
         release = self.update(release_id, lambda record: record.began(stage, now()))
+        attempt = release.stages[stage]
         try:
             result = work(release)
         except BaseException as error:
-            self._write_down_failure(release_id, stage, error, report)
+            self._write_down_failure(release_id, stage, attempt, error, report)
             raise
-        self.update(release_id, lambda record: record.finished(stage, result, now()))
+        self.update(release_id, lambda record: _of(attempt, record, stage).finished(stage, result, now()))
         return result
 
     def _write_down_failure(
-        self, release_id: str, stage: StageName, error: BaseException, report: Callable[[str], None]
+        self,
+        release_id: str,
+        stage: StageName,
+        attempt: StageRun,
+        error: BaseException,
+        report: Callable[[str], None],
     ) -> None:
         message = error.message if isinstance(error, RunbookError) else f"{type(error).__name__}: {error}"
         hint = error.hint if isinstance(error, RunbookError) else ""
         try:
-            self.update(release_id, lambda record: record.failed(stage, message, now(), hint))
+            self.update(release_id, lambda record: _of(attempt, record, stage).failed(stage, message, now(), hint))
         except RunbookError as second:
             # The first error is the one to mend; this one must not hide it.
             report(f"{stage}: its failure could not be written down either: {second}")
@@ -142,6 +152,16 @@ class Ledger:
 def now() -> datetime:
     """This moment, in UTC."""
     return datetime.now(UTC)
+
+
+def _of(attempt: StageRun, record: Release, stage: StageName) -> Release:
+    """The record, if its stage is still at this attempt: a run that lost its lock must not speak for another one."""
+    if record.stages.get(stage) != attempt:
+        raise ReleaseInProgressError(
+            f"the stage {stage} of release {record.id} was taken up by another run meanwhile",
+            hint="leave it to that run",
+        )
+    return record
 
 
 def _bytes(release: Release) -> bytes:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tasks.backup.create import create
+from tasks.backup.create import clear, create
 from tasks.backup.manifest import encode, load, summarise
 from tasks.backup.restore import restore
 from tasks.backup.scratch import create_database, drop_database, scratch_name
 from tasks.backup.verify import Level, verify
 from tasks.release.backup import Backup
-from tasks.release.errors import VerificationError
+from tasks.release.errors import ConflictError, VerificationError
 from tasks.store.download import read_back
 from tests.tasks.backup.conftest import Place
 
@@ -123,4 +123,13 @@ def test_a_newer_version_of_an_object(small: Place) -> None:
     client.put_object(Bucket=name, Key=stored.key, Body=bytes([whole[0] ^ 1]) + whole[1:])
     caught_at_every_level(small, backup, stored.key, "was written over")
     client.delete_object(Bucket=name, Key=stored.key)
-    caught_at_every_level(small, backup, stored.key, "was written over")
+    caught_at_every_level(small, backup, stored.key, "was removed")
+
+
+def test_what_another_run_completed_is_not_cleared_away(small: Place) -> None:
+    """A run that lost its lock fails beside the one that took its release up, and tidies up after itself."""
+    create(small.environment(), small.bucket, "complete", QUIET.append)
+    before = list(small.bucket.keys(""))
+    with pytest.raises(ConflictError, match="was completed by another run meanwhile"):
+        clear(small.bucket, "complete", QUIET.append)
+    assert list(small.bucket.keys("")) == before

@@ -21,6 +21,7 @@ from tasks.database.identity import identify
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
 from tasks.migrate.apply import apply
+from tasks.migrate.limits import limits
 from tasks.release.backup import BackupObject
 from tasks.release.environment import Environment
 from tasks.release.errors import (
@@ -351,3 +352,19 @@ def test_a_lock_ends_with_the_session_that_held_it(staging_site: Site) -> None:
         assert ended == [(True,)]
         with advisory_lock(database, "release", "the next one"):
             pass
+
+
+def test_the_lock_is_not_waited_for_where_it_lies_in_the_database_itself(
+    staging_site: Site, ready: Ready, told: list[str]
+) -> None:
+    """Many a service has one database that its users may enter: the application's."""
+    environment = staging_site.configure(
+        database={"maintenance_database": staging_site.database}, migrate={"timeout_s": 30}
+    )
+    assert apply(environment, ready(), lambda *_: None, told.append).migrations
+    assert "earlier attempt" not in "".join(told)
+
+
+def test_options_of_the_application_stay_in_front_of_the_limits(staging_site: Site) -> None:
+    environment = staging_site.configure(app={"variables": {"PGOPTIONS": "-c search_path=shop"}})
+    assert limits(environment, "x")["PGOPTIONS"].startswith("-c search_path=shop -c lock_timeout=")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.release.errors import ConflictError, DatabaseError, RefusedError, StoreError
+from tasks.release.errors import ConflictError, DatabaseError, RefusedError, ReleaseInProgressError, StoreError
 from tasks.release.release import Release
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
@@ -161,3 +161,30 @@ def test_a_record_of_a_newer_runbook_is_left_alone(
     again = ledger.bucket.read(key)
     assert again is not None
     assert again.body == newer
+
+
+def test_a_run_that_lost_its_stage_to_another_one_does_not_speak_for_it(ledger: Ledger, opened: Release) -> None:
+    told: list[str] = []
+
+    def overtaken(_: Release) -> object:
+        ledger.update(ID, lambda record: record.began("code", now()))
+        return deployed()
+
+    with pytest.raises(ReleaseInProgressError, match="taken up by another run"):
+        ledger.carry_out(ID, "code", overtaken, told.append)  # type: ignore[type-var]
+
+    def overtaken_and_failed(_: Release) -> object:
+        ledger.update(ID, lambda record: record.began("code", now()))
+        raise DatabaseError("gone")
+
+    with pytest.raises(DatabaseError):
+        ledger.carry_out(ID, "code", overtaken_and_failed, told.append)  # type: ignore[type-var]
+    record = ledger.load(ID)
+    assert record.code is None
+    assert record.stages["code"].ended_at is None
+    assert "could not be written down either" in told[-1]
+
+
+def test_what_is_no_record_is_passed_over(ledger: Ledger, opened: Release) -> None:
+    ledger.bucket.write("staging/releases/notes of Monday.json", b"{}")
+    assert [record.id for record in ledger.newest()] == [ID]
