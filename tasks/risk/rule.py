@@ -1,0 +1,68 @@
+"""What a rule is: one class that knows one way in which a migration hurts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tasks.release.plan import Migration
+from tasks.release.risk import Finding, Severity
+from tasks.risk.facts import Facts
+from tasks.risk.history import History, Operation
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pending migration, or one operation of it, in its surroundings."""
+
+    migration: Migration
+    operation: Operation  # empty where the migration is judged as a whole
+    history: History  # until the moment before it
+    facts: Facts
+    source: Path  # the checkout whose migrations these are: the code that runs after the release
+    serving: Path | None  # the checkout that runs during it; None: not known
+
+
+class Rule(ABC):
+    """One way in which a migration hurts.
+
+    A subclass says in `catches`, in one sentence, what it finds; `judge` yields findings, and nothing for what is
+    harmless or refuted by a fact. What no fact settles is a finding (of severity "unknown", or the rule's own where the
+    harm is likely), never nothing.
+    """
+
+    id: ClassVar[str]
+    catches: ClassVar[str]
+    severity: ClassVar[Severity]
+
+    @abstractmethod
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """The findings of one case."""
+
+    def finding(
+        self,
+        case: Case,
+        message: str,
+        *,
+        evidence: Sequence[str] = (),
+        mitigation: Sequence[str],
+        subject: str,
+        severity: Severity | None = None,
+        file: str | None = None,
+        line: int | None = None,
+    ) -> Finding:
+        """A finding of this rule; the file is the migration's where no other is named."""
+        return Finding(
+            rule=self.id,
+            migration=case.migration.label,
+            severity=severity or self.severity,
+            message=message,
+            evidence=tuple(sentence for sentence in evidence if sentence),
+            mitigation=tuple(mitigation),
+            file=file or case.migration.file,
+            line=line,
+            subject=subject,
+        )
