@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,16 @@ from deployments.register import FILE, VERSION_VARIABLE, register
 from flows.cli import app, console
 from tasks.release.environment import DIRECTORY_VARIABLE
 from tasks.release.errors import ConfigurationError, RunbookError
+
+
+class Form(enum.Enum):
+    """How a check tells what it found."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+    GITHUB = "github"
+
 
 STATE = Path(os.environ.get("RUNBOOK_STATE", ".runbook")).resolve()
 PRESETS = Path(__file__).parent / "environments"
@@ -77,6 +89,54 @@ def lint() -> None:
 
     check(FILE, {**os.environ, VERSION_VARIABLE: "any"})
     console.print(f"{FILE.name} is sound")
+
+
+@app.command()
+def check(
+    directory: Annotated[Path, typer.Argument(help="Where the management command runs.")] = Path(),
+    base: Annotated[str, typer.Option(help="Ref that this branch will be merged into; none: origin's own.")] = "",
+    settings: Annotated[str, typer.Option(help="Settings module; none: what the command knows by itself.")] = "",
+    python: Annotated[str, typer.Option(help="The application's interpreter; none: .venv's, then PATH's.")] = "",
+    manage: Annotated[str, typer.Option(help="The management command.")] = "{python} manage.py",
+    alias: Annotated[str, typer.Option(help="Alias of the database in the settings.")] = "default",
+    database_url: Annotated[
+        str,
+        typer.Option(
+            envvar="RUNBOOK_CHECK_DATABASE_URL",
+            show_envvar=True,
+            help="Database whose facts count, read only. A password belongs into the variable or PGPASSWORD.",
+        ),
+    ] = "",
+    form: Annotated[Form, typer.Option("--format", help="How findings are told.")] = Form.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+) -> None:
+    """Judge the migrations that a branch adds; exit code 0: clean, 1: findings, 2: could not judge."""
+    from deployments.check.formats import FORMATS  # noqa: PLC0415 - only this command needs it
+    from deployments.check.run import Wanted  # noqa: PLC0415
+    from deployments.check.run import check as carry_out  # noqa: PLC0415
+
+    wanted = Wanted(
+        directory=directory.resolve(),
+        base=base,
+        python=python,
+        manage=tuple(shlex.split(manage)),
+        settings=settings,
+        alias=alias,
+        database_url=database_url,
+    )
+    errors = Console(stderr=True)
+    try:
+        checked = carry_out(wanted, lambda line: errors.print(line, style="dim", highlight=False, markup=False))
+        text = FORMATS["json" if as_json else form.value](checked)
+        if output:
+            output.write_text(text + "\n", encoding="utf-8")
+        else:
+            print(text)  # noqa: T201 - as it is, whatever the width of the terminal
+    except (RunbookError, OSError) as error:
+        errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(0 if not any(finding.suppressed is None for finding in checked.risk.findings) else 1)
 
 
 @app.command()

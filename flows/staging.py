@@ -10,17 +10,20 @@ from prefect.states import Completed
 from pydantic import Field
 
 from tasks.app.stage import plan_migrations
-from tasks.backup.stage import create_backup, verify_backup
+from tasks.backup.stage import create_backup
 from tasks.code.stage import deploy_code, reload_service
 from tasks.migrate.stage import apply_migrations
 from tasks.record.stage import publish_preview, release_of
+from tasks.rehearse.stage import rehearse_on_backup
 from tasks.release.order import Preview
+from tasks.risk.stage import assess_risk
 from tasks.smoke.stage import smoke_test
 
 # The page of the runbook, in its order; a dry run walks the same list.
 STEPS = (
+    assess_risk,  # §4.1, §6
     create_backup,  # §3.1
-    verify_backup,  # §3.1, §4.3
+    rehearse_on_backup,  # §4.3, §2.4: one restore proves the backup and serves the rehearsal
     deploy_code,  # §3.2
     apply_migrations,  # §3.3
     reload_service,  # §3.2, after the migration: the old code does not miss what the new one needs
@@ -35,7 +38,7 @@ def staging(
     dry_run: bool = False,
     release_id: str = "",
 ) -> State[None]:
-    """Deploy a release to staging: plan, backup and its proof, code, migrations, reload, smoke test, report.
+    """Deploy a release to staging: plan, risk, backup, rehearsal, code, migrations, reload, smoke test, report.
 
     A run that died is started again with the same ref: finished stages are not repeated.
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from tasks.release.backup import Backup, DatabaseIdentity, Verification
 from tasks.release.environment import Environment, parse
+from tasks.release.environment import Risk as Limits
 from tasks.release.plan import Applied, AppliedMigration, BothWays, Listed, Migration, Plan, Reached, Sql
+from tasks.release.rehearsal import HeldLock, MigrationRehearsal, Rehearsal, Statement
 from tasks.release.release import Answer, Deployed, Release, Reloaded, Smoked
+from tasks.release.risk import Finding, Risk, level_of, levels_of
 
 AT = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 COMMIT = "3f2a1b" + "0" * 34
@@ -98,10 +101,85 @@ def plan(*labels: str, **changes: Any) -> Plan:
         "listed": tuple(
             Listed(app=label.partition(".")[0], name=label.partition(".")[2], applied=False) for label in labels
         ),
-        "findings": (),
         "planned_at": AT,
     }
     return Plan.model_validate(fields | changes)
+
+
+def finding(rule: str = "add-index", **changes: Any) -> Finding:
+    fields: dict[str, Any] = {
+        "rule": rule,
+        "migration": "documents.0002_document_category",
+        "severity": "medium",
+        "message": "writes to documents_document wait until the index is built",
+        "evidence": ("documents_document has 50,000 rows (counted)",),
+        "mitigation": ("build it concurrently:\nAddIndexConcurrently(...)",),
+        "file": "apps/documents/migrations/0002_document_category.py",
+        "line": 12,
+        "harm": "blocks",
+        "subject": "documents_document",
+    }
+    return Finding.model_validate(fields | changes)
+
+
+def risk(*findings: Finding, labels: tuple[str, ...] = (), **changes: Any) -> Risk:
+    fields: dict[str, Any] = {
+        "limits": Limits(),
+        "level": level_of(findings),
+        "migrations": levels_of(labels or tuple(dict.fromkeys(one.migration for one in findings)), findings),
+        "findings": findings,
+        "facts": ("documents_document has 50,000 rows (counted)",),
+        "assessed_at": AT,
+    }
+    return Risk.model_validate(fields | changes)
+
+
+def rehearsed(label: str = "documents.0002_document_category", **changes: Any) -> MigrationRehearsal:
+    """A migration that went well on the backup."""
+    fields: dict[str, Any] = {
+        "migration": label,
+        "seconds": 0.05,
+        "blocking_s": 0.01,
+        "statements": (
+            Statement(
+                sql='ALTER TABLE "documents_document" ADD COLUMN "category" text NULL',
+                count=1,
+                began_s=0.01,
+                seconds=0.004,
+                rows=0,
+                locks={"public.documents_document": "AccessExclusiveLock"},
+                rewrites=(),
+            ),
+        ),
+        "locks": (
+            HeldLock(
+                relation="public.documents_document",
+                mode="AccessExclusiveLock",
+                held_s=0.01,
+                blocks="reads and writes",
+            ),
+        ),
+        "rewrites": (),
+        "rows": {},
+        "backward_compatible": True,
+        "reversible": True,
+        "reverse_s": 0.04,
+        "schema_restored": True,
+        "again_identical": True,
+    }
+    return MigrationRehearsal.model_validate(fields | changes)
+
+
+def rehearsal(*migrations: MigrationRehearsal, **changes: Any) -> Rehearsal:
+    fields: dict[str, Any] = {
+        "migrations": migrations or (rehearsed(),),
+        "previous_commit": BEFORE,
+        "restored_bytes": 8_000_000,
+        "seconds": 3.5,
+        "findings": (),
+        "rehearsed_at": AT,
+    }
+    return Rehearsal.model_validate(fields | changes)
 
 
 def backup(**changes: Any) -> Backup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ def manage(
     begun: Callable[[str], None] | None = None,
     inherits: Sequence[int] = (),
     hint: str = "",
+    stop: threading.Event | None = None,
 ) -> str:
     """Run a management command; what it prints is returned.
 
@@ -43,6 +45,7 @@ def manage(
         begun: Is called with a line that has begun and not ended.
         inherits: Descriptors that it keeps open, such as a lock.
         hint: What to do when it fails.
+        stop: When another thread sets it, the command is killed.
 
     Raises:
         CommandError: It failed.
@@ -59,6 +62,7 @@ def manage(
         begun=begun,
         inherits=inherits,
         hint=hint,
+        stop=stop,
     )
 
 
@@ -73,6 +77,7 @@ def program(
     begun: Callable[[str], None] | None = None,
     inherits: Sequence[int] = (),
     hint: str = "",
+    stop: threading.Event | None = None,
 ) -> str:
     """Run a configured command (install, reload) in a checkout; `{python}` and `{directory}` are filled in.
 
@@ -90,6 +95,7 @@ def program(
         begun=begun,
         inherits=inherits,
         hint=hint,
+        stop=stop,
     )
 
 

@@ -18,12 +18,16 @@ or {"type", "message", "where"}; what was found before the error is kept. ``code
 and the directory of each app. With "identity": ``identity``, what the connection really reached;
 ``migrations_schema`` is where its session finds django_migrations, or null. With "plan":
 
+- ``broken`` migrations that cannot be loaded or followed, and pending ones that depend on them: {"app", "name",
+  "kind", "because", "file", "line", "applied"}, as probe_loading.py describes them. They are not in the plan.
 - ``applied`` rows of django_migrations by id; a missing table is an empty list and is not created.
 - ``consistent`` null or the text of InconsistentMigrationHistory; ``conflicts`` apps with several leaves.
 - ``squashes`` of each squashed migration: "unapplied", "partly_applied", "unrecorded" (all it replaces is) or
-  "applied".
+  "applied"; ``gone`` are those it replaces that are not applied and have no file.
 - ``unmigrated`` changes of models that no migration holds, as in ``makemigrations --check``; null when not
-  computable.
+  computable, as where one is broken.
+- ``drift`` where the database is not what the applied migrations say, or has what a pending one makes, as
+  probe_drift.py describes it; null when not computable, ``drift_because`` says why.
 - ``showmigrations`` everything, in the order of ``showmigrations --plan``.
 - ``plan`` what ``migrate`` would do, in execution order. ``sql.forward`` and ``sql.backward`` each hold
   ``statements`` (null: unknown or irreversible), ``partial`` (something is missing from, or guessed in, the
@@ -31,7 +35,7 @@ and the directory of each app. With "identity": ``identity``, what the connectio
   follows its holder with a position such as "2.database.0" or "2.state.0". Tables, columns, ``old_name`` and
   ``new_name`` are the database's names; ``fields[].old`` and ``.new`` are the facts of a column before and after.
   ``default`` says what fills existing rows: "constant", "callable", "empty" (Django's empty string), "now" (auto_now)
-  or null.
+  or null. ``line`` is that of the operation in ``file``, or null where the list is computed.
 
 The project state is walked once, and of it only what an operation needs is rendered; each migration is rendered by
 itself from the state before it, in a read-only transaction of its own that is rolled back. No Python of a migration
@@ -39,12 +43,15 @@ is run.
 """
 
 import contextlib
+import hashlib
 import inspect
 import json
 import os
 import platform
+import runpy
 import sys
 import traceback
+import types
 from pathlib import Path
 
 import django
@@ -52,7 +59,6 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import connections, router
-from django.db.migrations import executor as migration_executor
 from django.db.migrations import operations as ops
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.exceptions import InconsistentMigrationHistory
@@ -64,6 +70,14 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import InvalidBasesError, ProjectState
 from django.db.models import NOT_PROVIDED
 from django.db.utils import NotSupportedError
+
+
+def part(name):
+    """Another file of the probe, by its place: the application may have a module of that name."""
+    return types.SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(name + ".py"))))
+
+
+loading, drifting = part("probe_loading"), part("probe_drift")
 
 FORMAT = 1
 INSTALLED = {"site-packages", "dist-packages"}
@@ -90,7 +104,7 @@ IDENTITY = (
     "current_setting('server_version_num')::int, current_user, host(inet_server_addr()), inet_server_port(), "
     "extract(epoch FROM pg_postmaster_start_time())::text, "
     "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.oid = to_regclass('django_migrations'))"
+    " WHERE c.oid = to_regclass('django_migrations')), pg_backend_pid()"
 )
 SESSION = (
     "SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout', 'application_name')"
@@ -192,7 +206,7 @@ def reading(connection):
 def identity(connection):
     """Which server, database and session the settings really lead to."""
     configured = connection.settings_dict
-    found = dict.fromkeys((*SERVER, *SESSION_FACTS))
+    found = dict.fromkeys((*SERVER, *SESSION_FACTS, "pooled"))
     found["vendor"] = connection.vendor
     found["host"], found["port"] = configured.get("HOST") or None, str(configured.get("PORT") or "") or None
     if connection.vendor != "postgresql":
@@ -205,6 +219,10 @@ def identity(connection):
         cursor.execute(IDENTITY)
         row = cursor.fetchone()
     found.update(zip(SERVER, row))
+    # A pooler tells its clients a number of its own, since it lends them now this backend, now that.
+    client = getattr(connection.connection, "info", None)
+    told_pid = getattr(client, "backend_pid", None)
+    found["pooled"] = told_pid != row[-1] if told_pid is not None else None
     found["lock_timeout_ms"] = int(session["lock_timeout"])
     found["statement_timeout_ms"] = int(session["statement_timeout"])
     found["application_name"] = session["application_name"]
@@ -528,6 +546,7 @@ class Leaf:
         shown = self.old if self.old is not None else self.new
         return {
             "position": self.position,
+            "line": None,  # filled in for the migration as a whole
             "kind": type(op).__name__,
             "class": dotted(type(op)),
             "describe": str(op.describe()),
@@ -630,6 +649,9 @@ class Renderer:
             with reading(self.connection):
                 leaves, after = chain(migration.operations, migration.app_label, state, ("", None, True), whole)
                 entry["operations"] = [leaf.facts(migration, self.connection) for leaf in leaves]
+            lines = loading.source.lines_of(loading.source.parsed(source_of(migration)), migration.operations)
+            for operation in entry["operations"]:
+                operation["line"] = lines.get(operation["position"])
             stuck = [irreversible_because(leaf.op) for leaf in leaves if leaf.side != "state"]
             stuck = [because for because in stuck if because]
             entry["reversible"], entry["irreversible_because"] = not stuck, "; ".join(stuck) or None
@@ -715,9 +737,18 @@ def advanced(migration, state):
         return fresh
 
 
+def source_of(migration):
+    """The file of a migration."""
+    return Path(sys.modules[migration.__module__].__file__).absolute()
+
+
 def migration_facts(migration, backwards):
     """What a migration says of itself."""
-    path = Path(sys.modules[migration.__module__].__file__).absolute()
+    path = source_of(migration)
+    try:
+        file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:  # imported from an archive
+        file_sha256 = None
     return {
         "app": migration.app_label,
         "name": migration.name,
@@ -727,6 +758,7 @@ def migration_facts(migration, backwards):
         "replaces": [{"app": app, "name": name} for app, name in migration.replaces],
         "dependencies": [{"app": key[0], "name": key[1]} for key in migration.dependencies],
         "file": near(path),
+        "file_sha256": file_sha256,
         "from_dependency": not INSTALLED.isdisjoint(path.parts),
         "reversible": None,
         "irreversible_because": None,
@@ -742,7 +774,8 @@ def same_app(migration):
 
 def plan(executor, targets):
     """The entries of the plan in execution order."""
-    steps = executor.migration_plan(targets)
+    broken = executor.loader.broken
+    steps = [step for step in executor.migration_plan(targets) if (step[0].app_label, step[0].name) not in broken]
     wanted = {migration: backwards for migration, backwards in steps}
     everything = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     state = executor._create_project_state(with_applied_migrations=False)
@@ -751,9 +784,48 @@ def plan(executor, targets):
         if migration in wanted:
             entries[migration], state = renderer.migration(migration, state, wanted[migration])
         elif (migration.app_label, migration.name) in executor.loader.applied_migrations:
-            state = migration.mutate_state(state, preserve=False)
+            state = follow(executor.loader, migration, state)
     backwards = any(wanted.values())
     return [entries[migration] for migration, _ in (steps if backwards else everything) if migration in entries]
+
+
+def follow(loader, migration, state):
+    """The state after an applied migration; one that cannot be followed is told, and passed over."""
+    try:
+        return migration.mutate_state(state, preserve=False)
+    except Exception as error:  # noqa: BLE001 - it must not hide the others
+        loader.tell((migration.app_label, migration.name), "state-error", reason(error))
+        return state
+
+
+def applied_state(executor):
+    """The models as the applied migrations leave them, and those migrations in order."""
+    state, followed = executor._create_project_state(with_applied_migrations=False), []
+    for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True):
+        if (migration.app_label, migration.name) in executor.loader.applied_migrations:
+            state = follow(executor.loader, migration, state)
+            followed.append(migration)
+    return state, followed
+
+
+def expected(executor):
+    """What the applied migrations say of the database, or why that cannot be found out."""
+    try:
+        state, followed = applied_state(executor)
+        if any(fact["applied"] for fact in executor.loader.broken.values()):
+            return None, "an applied migration is broken"
+        return drifting.Expected(executor.connection, state, followed, source_of, near), None
+    except Exception as error:  # noqa: BLE001 - the plan is worth telling without it
+        return None, reason(error)
+
+
+def drift(connection, said, entries):
+    """Where the database differs, or why that cannot be found out."""
+    try:
+        with reading(connection):
+            return drifting.differences(connection, said, entries), None
+    except Exception as error:  # noqa: BLE001 - the plan is worth telling without it
+        return None, reason(error)
 
 
 def squashes(loader, recorded):
@@ -775,6 +847,7 @@ def squashes(loader, recorded):
                 "state": state,
                 "applied": [".".join(key) for key in done],
                 "missing": [".".join(key) for key in missing],
+                "gone": [".".join(key) for key in missing if tuple(key) not in loader.disk_migrations],
             }
         )
     return found
@@ -782,6 +855,8 @@ def squashes(loader, recorded):
 
 def unmigrated(loader):
     """Changes of the models that no migration holds, or None."""
+    if loader.broken:
+        return None  # what the broken ones hold would be among them
     try:
         detector = MigrationAutodetector(
             loader.project_state(), ProjectState.from_apps(apps), MigrationQuestioner(dry_run=True)
@@ -801,7 +876,7 @@ def describe_migrations(connection, wanted, answer):
     """Fill in everything that is told about migrations."""
     with reading(connection):
         answer["applied"] = applied(connection)
-        executor = migration_executor.MigrationExecutor(connection)
+        executor = loading.executor_of(connection, reason, near)
         loader = executor.loader
         try:
             loader.check_consistent_history(connection)
@@ -816,8 +891,13 @@ def describe_migrations(connection, wanted, answer):
         ]
         # Before the plan: an operation that fails while it is reversed may stay changed (RenameModel swaps names).
         answer["unmigrated"] = unmigrated(loader)
+        said, answer["drift_because"] = expected(executor)
     targets = [(target["app"], target["name"]) for target in wanted] or loader.graph.leaf_nodes()
     answer["plan"] = plan(executor, targets)
+    answer["drift"] = None
+    if said is not None:
+        answer["drift"], answer["drift_because"] = drift(connection, said, answer["plan"])
+    answer["broken"] = [loader.broken[key] for key in sorted(loader.broken)]
 
 
 def main():

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.app.command import Checkout, manage
+from tasks.app.problems import problems_of
 from tasks.app.process import leading_variables
 from tasks.database.connection import is_passing
 from tasks.release.environment import Environment
@@ -58,7 +59,7 @@ def understood(answer: Mapping[str, Any]) -> Plan:
             database=Reached.model_validate(answer["identity"]),
             pending=tuple(Migration.model_validate(migration) for migration in answer["plan"]),
             listed=tuple(Listed.model_validate(entry) for entry in answer["showmigrations"]),
-            findings=tuple(_findings(answer)),
+            problems=problems_of(answer),
             planned_at=datetime.now(UTC),
         )
     except ValidationError as error:
@@ -96,31 +97,6 @@ def _refuse_serving_code(environment: Environment, checkout: Checkout, code: Map
                 hint="its interpreter has the application installed in editable form: begin [app] manage with"
                 ' "PYTHONPATH={directory}" (or "PYTHONPATH={directory}/src")',
             )
-
-
-def _findings(answer: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    if answer["consistent"]:
-        found.append(f"the history of applied migrations is inconsistent: {answer['consistent']}")
-    for conflict in answer["conflicts"]:
-        names = ", ".join(conflict["names"])
-        found.append(f"{conflict['app']} has conflicting leaf nodes: {names}; `makemigrations --merge` joins them")
-    for squash in answer["squashes"]:
-        if squash["state"] == "partly_applied":
-            missing = ", ".join(squash["missing"])
-            found.append(f"{squash['app']}.{squash['name']} replaces migrations of which {missing} are not applied")
-    found += [
-        f"the models differ from the migrations ({change}); `makemigrations` was forgotten"
-        for change in answer["unmigrated"] or ()
-    ]
-    if answer["unmigrated"] is None:
-        found.append("whether the models differ from the migrations could not be found out")
-    for migration in answer["plan"]:
-        forward = migration["sql"]["forward"]
-        if forward["statements"] is None:
-            because = "; ".join(forward["because"])
-            found.append(f"{migration['app']}.{migration['name']} could not be rendered as SQL: {because}")
-    return found
 
 
 def _ask(

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ def run(
     errors_apart: bool = False,
     inherits: Sequence[int] = (),
     hint: str = "",
+    stop: threading.Event | None = None,
 ) -> str:
     """Run a program to its end.
 
@@ -75,6 +77,7 @@ def run(
         errors_apart: Keep standard error out of what is returned; it is still told when the program fails.
         inherits: Descriptors that it keeps open, such as a lock.
         hint: What to do when it fails.
+        stop: When another thread sets it, the program is killed as if its time had run out.
 
     Returns:
         What it printed, in order; at most the last 1,000,000 characters.
@@ -100,7 +103,7 @@ def run(
         except OSError as error:
             message = f"{arguments[0]}: {error.strerror} (in {directory})"
             raise CommandError(arguments[0], NOT_STARTED, message, hint=hint) from None
-        output = _Output(environment, line, begun)
+        output = _Output(environment, line, begun, stop)
         code, gone = _to_the_end(process, time.monotonic() + timeout_s, output)
         if code != 0:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - OUTPUT_LIMIT))
@@ -115,9 +118,14 @@ class _Output:
     """What a program prints: told as it comes, kept up to a limit, and without secrets."""
 
     def __init__(
-        self, environment: Environment, line: Callable[[str], None] | None, begun: Callable[[str], None] | None
+        self,
+        environment: Environment,
+        line: Callable[[str], None] | None,
+        begun: Callable[[str], None] | None,
+        stop: threading.Event | None,
     ) -> None:
         self.environment = environment
+        self.stop = stop or threading.Event()
         self.line = line
         self.begun = begun
         self.kept: deque[str] = deque()
@@ -131,7 +139,7 @@ class _Output:
         poll = select.poll()
         poll.register(process.stdout, select.POLLIN)
         ended = False
-        while (left_s := deadline - time.monotonic()) > 0:
+        while (left_s := deadline - time.monotonic()) > 0 and not self.stop.is_set():
             if not ended and process.poll() is not None:
                 # Whoever still holds the pipe is a daemon that was left behind, which may hold it for ever.
                 ended, left_s = True, DRAIN_S
@@ -189,7 +197,10 @@ def _to_the_end(process: subprocess.Popen[bytes], deadline: float, output: _Outp
     with process.stdout:
         try:
             output.read(process, deadline)
-            return process.wait(max(0.0, deadline - time.monotonic())), True
+            while process.poll() is None and time.monotonic() < deadline and not output.stop.is_set():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_S)
+            return process.wait(0.0), True
         except subprocess.TimeoutExpired:
             return None, _kill(process)
         except BaseException:

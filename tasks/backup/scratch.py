@@ -23,6 +23,10 @@ PREFIX = "rb_scratch_"
 LONGEST_NAME = 63  # bytes, of PostgreSQL
 DIGEST = 10  # hexadecimal digits
 CREATE_TIMEOUT_S = 300  # CREATE DATABASE waits for a checkpoint
+COPY_TIMEOUT_S = 4 * 3600  # a copy of a database takes about 3 s per GB
+LOGGED_BYTES = 256 * 2**20  # a copy up to here costs less in the write-ahead log than two checkpoints
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def server_of(environment: Environment) -> Database:
@@ -49,12 +53,42 @@ def scratch(environment: Environment, manifest: Manifest, report: Report) -> Ite
     """
     name = scratch_name(environment.name, manifest.id)
     server = server_of(environment)
+    with _marked(environment, manifest, name, report) as comment:
+        create_database(server, manifest, name, comment)
+        yield name
+
+
+@contextmanager
+def clone(environment: Environment, manifest: Manifest, of: str, report: Report) -> Iterator[str]:
+    """A copy of a scratch database, with all that is in it, to work on; a leftover of the same backup is dropped first.
+
+    Whoever is in the one that is copied is sent away: PostgreSQL copies a database only while nobody is in it.
+
+    Args:
+        environment: Whose.
+        manifest: The backup that the scratch database was restored from.
+        of: The scratch database.
+        report: Told when the copy is left behind.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    name = scratch_name(environment.name, f"{manifest.id} clone")
+    server = server_of(environment)
+    with _marked(environment, manifest, name, report) as comment:
+        copy_database(server, of, name, comment)
+        yield name
+
+
+@contextmanager
+def _marked(environment: Environment, manifest: Manifest, name: str, report: Report) -> Iterator[str]:
+    """The comment of a database that the block makes under a name, and that is dropped after it."""
+    server = server_of(environment)
     ours = {"runbook": "scratch", "backup": manifest.id, "environment": environment.name}
     _drop_leftover(server, name, ours)
     comment = json.dumps(ours | {"made_at": datetime.now(UTC).isoformat()})
-    create_database(server, manifest, name, comment)
     try:
-        yield name
+        yield comment
     finally:
         try:
             # Another run may have dropped it meanwhile and made its own.
@@ -93,18 +127,61 @@ def create_database(server: Database, manifest: Manifest, dbname: str, comment: 
             sql.Identifier(dbname),
             sql.SQL(" ").join(sql.SQL("{} = {}").format(sql.SQL(word), value) for word, value in options),
         )
+        _create(connection, server, dbname, statement, comment)
+
+
+def copy_database(server: Database, of: str, dbname: str, comment: str) -> None:
+    """Make a copy of a database, with the same owner, encoding and locale; whoever is in it is sent away.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    original = sql.Identifier(of)
+    with _maintenance(server, COPY_TIMEOUT_S) as connection:
         try:
-            connection.execute(statement)
-        except psycopg.Error as error:
-            raise explained(error, f"cannot create {name_of(server, dbname)}") from None
-        try:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(original))
+            # Those of superusers, and autovacuum's, are not ours to end; PostgreSQL waits some seconds for them.
             connection.execute(
-                sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(dbname), sql.Literal(comment))
+                "select pg_terminate_backend(pid) from pg_stat_activity a join pg_roles r on r.oid = a.usesysid"
+                " where datname = %s and not rolsuper"
+                " and (pg_has_role('pg_signal_backend', 'USAGE') or pg_has_role(r.oid, 'USAGE'))",
+                [of],
             )
+            row: Any = connection.execute(
+                "select pg_get_userbyid(datdba), pg_database_size(oid) from pg_database where datname = %s", [of]
+            ).fetchone()
         except psycopg.Error as error:
-            with suppress(DatabaseError):
-                drop_database(server, dbname)
-            raise explained(error, f"cannot mark {name_of(server, dbname)} as ours") from None
+            raise explained(error, f"cannot copy {name_of(server, of)}") from None
+        owner, size = row
+        # All of a large copy would go through the write-ahead log; before 15 it never does.
+        by_file = sql.SQL(
+            " STRATEGY file_copy" if size > LOGGED_BYTES and connection.info.server_version >= 150000 else ""
+        )
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}{}").format(
+            sql.Identifier(dbname), sql.Identifier(owner), original, by_file
+        )
+        try:
+            _create(connection, server, dbname, statement, comment)
+        except DatabaseError as error:
+            if error.sqlstate == "55006":  # PostgreSQL has waited five seconds for it
+                error.retryable, error.hint = True, f"a superuser is connected to {of}: end that session"
+            raise
+        finally:
+            with suppress(psycopg.Error):  # the error that ended it is the one to tell
+                connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(original))
+
+
+def _create(connection: _Connection, server: Database, dbname: str, statement: sql.Composed, comment: str) -> None:
+    try:
+        connection.execute(statement)
+    except psycopg.Error as error:
+        raise explained(error, f"cannot create {name_of(server, dbname)}") from None
+    try:
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(dbname), sql.Literal(comment)))
+    except psycopg.Error as error:
+        with suppress(DatabaseError):
+            drop_database(server, dbname)
+        raise explained(error, f"cannot mark {name_of(server, dbname)} as ours") from None
 
 
 def drop_database(server: Database, dbname: str) -> None:
@@ -198,23 +275,23 @@ def _mark_of(comment: str | None) -> dict[str, str]:
     return mark if isinstance(mark, dict) and mark.get("runbook") == "scratch" else {}
 
 
-def _maintenance(server: Database) -> psycopg.Connection[tuple[Any, ...]]:
+def _maintenance(server: Database, timeout_s: float = CREATE_TIMEOUT_S) -> _Connection:
     return connect(
         server,
         "scratch",
         dbname=server.maintenance_database,
-        statement_timeout_s=CREATE_TIMEOUT_S,
+        statement_timeout_s=timeout_s,
         autocommit=True,
     )
 
 
-def becoming(connection: psycopg.Connection[tuple[Any, ...]]) -> LiteralString:
+def becoming(connection: _Connection) -> LiteralString:
     """The privilege on a role, for pg_has_role, by which objects can be given to it."""
     # From PostgreSQL 16 on a membership can be granted WITH SET FALSE.
     return "SET" if connection.info.server_version >= 160000 else "MEMBER"
 
 
-def _may_become(connection: psycopg.Connection[tuple[Any, ...]], role: str) -> bool:
+def _may_become(connection: _Connection, role: str) -> bool:
     """Whether objects can be given to a role: it exists, we may become it, and what is its is ours to drop."""
     try:
         row = connection.execute(

@@ -1,4 +1,4 @@
-"""The backup stages of §3.1: made, and proved."""
+"""The backup stage of §3.1; it is proved where it is rehearsed on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from prefect.logging import get_run_logger
 
 from tasks.backup.create import create
 from tasks.backup.preview import look
-from tasks.backup.verify import verify
-from tasks.release.backup import Backup, Verification
+from tasks.release.backup import Backup
 from tasks.release.environment import load
-from tasks.release.errors import RETRY_DELAYS_S, RefusedError, may_retry
+from tasks.release.errors import RETRY_DELAYS_S, may_retry
 from tasks.release.order import Order, Preview
-from tasks.release.release import Release
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
 
@@ -39,27 +37,3 @@ def create_backup(order: Order) -> Backup | Preview:
     for finding in made.findings:
         get_run_logger().warning(finding)
     return made
-
-
-@task(
-    name="verify backup",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=may_retry,
-    cache_policy=NO_CACHE,
-)
-def verify_backup(order: Order) -> Verification | Preview:
-    """§4.3: prove the backup by restoring it beside the database and comparing every table."""
-    log = get_run_logger().info
-    environment = load(order.environment)
-    level = environment.backup.verify
-    if order.dry_run:
-        return Preview(stage="verification", would=f"prove the backup: {level}")
-    bucket = Bucket(environment.storage)
-
-    def work(release: Release) -> Verification:
-        if release.backup is None:
-            raise RefusedError(f"release {release.id} has no backup to verify")
-        return verify(environment, bucket, release.backup, level, log)
-
-    return Ledger(bucket, environment.name).carry_out(order.release_id, "verification", work, log)

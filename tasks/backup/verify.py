@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Literal, NamedTuple
@@ -37,6 +38,14 @@ PROVES: dict[Level, str] = {
 NAMED = 5  # as many differences as one message lists
 
 
+class Copy(NamedTuple):
+    """A backup that was restored and compared."""
+
+    dbname: str
+    manifest: Manifest
+    verification: Verification
+
+
 class _Times(NamedTuple):
     read_s: float = 0.0
     restore_s: float = 0.0
@@ -52,6 +61,9 @@ def verify(environment: Environment, bucket: Bucket, backup: Backup, level: Leve
         DatabaseError: The server of restores cannot be reached or refuses.
         StoreError: The bucket refuses or is lost.
     """
+    if level == "restored":
+        with proved_copy(environment, bucket, backup, report) as copy:
+            return copy.verification
     manifest = _manifest_of(bucket, backup)
     for stored in manifest.objects:
         check_stored(bucket, stored)
@@ -62,14 +74,33 @@ def verify(environment: Environment, bucket: Bucket, backup: Backup, level: Leve
         for stored in manifest.objects:
             read_back(bucket, stored, progress=_counted(volume, stored.key))
         times = _Times(read_s=time.monotonic() - began)
-    elif level == "restored":
-        # A run that was killed leaves its copy of the database; no restore of ours takes longer than this.
-        for left in drop_leftover_scratch(environment, timedelta(seconds=2 * environment.backup.timeout_s)):
-            report(f"dropped the scratch database {left}, which a run that died has left")
-        with scratch(environment, manifest, report) as dbname:
-            restored = restore(environment, bucket, manifest, dbname, report)
-            findings = compare(environment, manifest, dbname, restored, report)
+    return _verification(level, backup, manifest, times, report)
+
+
+@contextmanager
+def proved_copy(environment: Environment, bucket: Bucket, backup: Backup, report: Report) -> Iterator[Copy]:
+    """A backup, restored and found to be what its manifest says; the copy is dropped after the block.
+
+    Raises:
+        VerificationError: The backup is not what its manifest says; `subject` names the object or table.
+        BackupError: It could not be restored for another reason.
+        DatabaseError: The server of restores cannot be reached or refuses.
+        StoreError: The bucket refuses or is lost.
+    """
+    manifest = _manifest_of(bucket, backup)
+    for stored in manifest.objects:
+        check_stored(bucket, stored)
+    # A run that was killed leaves its copy of the database; no restore of ours takes longer than this.
+    for left in drop_leftover_scratch(environment, timedelta(seconds=2 * environment.backup.timeout_s)):
+        report(f"dropped the scratch database {left}, which a run that died has left")
+    with scratch(environment, manifest, report) as dbname:
+        restored = restore(environment, bucket, manifest, dbname, report)
+        findings = compare(environment, manifest, dbname, restored, report)
         times = _Times(restored.read_s, restored.restore_s, restored.findings + findings)
+        yield Copy(dbname, manifest, _verification("restored", backup, manifest, times, report))
+
+
+def _verification(level: Level, backup: Backup, manifest: Manifest, times: _Times, report: Report) -> Verification:
     report(f"backup {backup.id}: {PROVES[level]}")
     return Verification(
         level=level,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
+from tasks.markdown.rehearsal import rehearsal_section
+from tasks.markdown.risk import checklist_table, facts_list, findings_list
+from tasks.markdown.text import block, cell, code, count, duration, moment, size, table
 from tasks.release.backup import Backup, Verification
+from tasks.release.checklist import checklist
 from tasks.release.order import Order, Preview
 from tasks.release.plan import Applied, Migration, Plan
 from tasks.release.release import Release, Smoked, StageName
 
 STAGES: dict[StageName, tuple[str, str]] = {
     "plan": ("§3", "Plan"),
+    "risk": ("§4.1", "Risk"),
     "backup": ("§3.1", "Backup"),
     "verification": ("§3.1", "Backup proved"),
+    "rehearsal": ("§4.1", "Rehearsal"),
     "code": ("§3.2", "Code"),
     "applied": ("§3.3", "Migrate"),
     "reloaded": ("§3.2", "Reload"),
@@ -29,7 +33,9 @@ def release_report(release: Release) -> str:
         _headline(release),
         _timings(release),
         _changes(release.plan, release.commits),
+        _risk(release),
         _backup(release.backup, release.verification),
+        rehearsal_section(release.rehearsal) if release.rehearsal else "",
         _migrations(release.plan, release.applied),
         _smoke(release.smoke),
         _next_step(release),
@@ -41,15 +47,15 @@ def release_report(release: Release) -> str:
 def preview_report(order: Order, previews: Sequence[Preview], plan: Plan | None) -> str:
     """The report of a dry run: what each stage would do."""
     rows = [
-        (*STAGES[preview.stage], _cell(preview.would), _cell("; ".join(preview.findings)) or "none")
+        (*STAGES[preview.stage], cell(preview.would), cell("; ".join(preview.findings)) or "none")
         for preview in previews
     ]
     parts = [
-        f"# Dry run: {_cell(order.ref)} to {order.environment}",
+        f"# Dry run: {cell(order.ref)} to {order.environment}",
         f"Only read, nothing changed. Commit `{order.commit[:12]}`.",
-        _table(("", "Stage", "Would", "Findings"), rows),
+        table(("", "Stage", "Would", "Findings"), rows),
         _migrations(plan, None),
-        f"**Next step:** {_code(f'runbook deploy {order.environment} --ref {order.ref}')}",
+        f"**Next step:** {code(f'runbook deploy {order.environment} --ref {order.ref}')}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -64,10 +70,10 @@ def _headline(release: Release) -> str:
     facts = [
         f"release `{release.id}`",
         f"commit `{release.commit[:12]}`, before it `{release.previous_commit[:12]}`",
-        f"asked for by {_cell(release.requested_by)}",
-        f"{_moment(release.created_at)}, {_seconds((ended - release.created_at).total_seconds())} in all",
+        f"asked for by {cell(release.requested_by)}",
+        f"{moment(release.created_at)}, {duration((ended - release.created_at).total_seconds())} in all",
     ]
-    return f"# {_cell(release.ref)} {said}\n\n" + " · ".join(facts)
+    return f"# {cell(release.ref)} {said}\n\n" + " · ".join(facts)
 
 
 def _timings(release: Release) -> str:
@@ -81,20 +87,28 @@ def _timings(release: Release) -> str:
             state = "done"
         else:
             state = (
-                f"**failed**: {_cell(' '.join(run.error.splitlines()[:3]))}"
+                f"**failed**: {cell(' '.join(run.error.splitlines()[:3]))}"
                 if run.error
                 else "under way, or its run died"
             )
-        seconds = _seconds(run.seconds) if run.seconds is not None else ""
-        rows.append((section, title, state, seconds, str(run.attempts)))
-    return "## Stages\n\n" + _table(("", "Stage", "State", "Time", "Attempts"), rows)
+        took = duration(run.seconds) if run.seconds is not None else ""
+        rows.append((section, title, state, took, str(run.attempts)))
+    return "## Stages\n\n" + table(("", "Stage", "State", "Time", "Attempts"), rows)
 
 
 def _changes(plan: Plan | None, commits: Sequence[str]) -> str:
-    lines = [f"- {_code(commit.partition(' ')[0])} {_cell(commit.partition(' ')[2])}" for commit in commits]
+    lines = [f"- {code(commit.partition(' ')[0])} {cell(commit.partition(' ')[2])}" for commit in commits]
     if plan:
-        lines += [f"- ⚠ {_cell(finding)}" for finding in plan.findings]
+        lines += [f"- ⚠ {cell(finding)}" for finding in plan.findings]
     return "## What changed\n\n" + "\n".join(lines) if lines else ""
+
+
+def _risk(release: Release) -> str:
+    if release.plan is None or release.risk is None:
+        return ""
+    made = checklist(release.plan, release.risk, release.rehearsal)
+    parts = ["## Risk", checklist_table(made), findings_list(release.risk), facts_list(release.risk)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _migrations(plan: Plan | None, applied: Applied | None) -> str:
@@ -108,32 +122,32 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
         took = seconds.get(migration.label)
         rows.append(
             (
-                _code(migration.label),
-                _seconds(took) if took is not None else "",
+                code(migration.label),
+                duration(took) if took is not None else "",
                 "yes" if migration.atomic else "no",
                 _reversible(migration),
-                "; ".join(_cell(operation["describe"]) for operation in migration.operations) or "nothing",
+                "; ".join(cell(operation["describe"]) for operation in migration.operations) or "nothing",
             )
         )
-    table = _table(("Migration", "Time", "Atomic", "Reversible", "Does"), rows)
+    shown = table(("Migration", "Time", "Atomic", "Reversible", "Does"), rows)
     limits = ""
     if applied:
         limits = (
-            f"\n\n`migrate` took {_seconds(applied.seconds)}, the application's start included."
+            f"\n\n`migrate` took {duration(applied.seconds)}, the application's start included."
             f" Every statement ran under lock_timeout {applied.lock_timeout_s:g} s and statement_timeout"
-            f" {applied.statement_timeout_s:g} s. Analyzed: {_cell(', '.join(applied.analyzed)) or 'nothing'}."
+            f" {applied.statement_timeout_s:g} s. Analyzed: {cell(', '.join(applied.analyzed)) or 'nothing'}."
         )
         if applied.already:
             limits += (
-                f" Found applied already, by an earlier attempt or by somebody: {_cell(', '.join(applied.already))}."
+                f" Found applied already, by an earlier attempt or by somebody: {cell(', '.join(applied.already))}."
             )
-    return f"## Migrations\n\n{table}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
+    return f"## Migrations\n\n{shown}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
 
 
 def _reversible(migration: Migration) -> str:
     if migration.reversible is None:
         return "unknown"
-    return "yes" if migration.reversible else f"no: {_cell(migration.irreversible_because or '')}"
+    return "yes" if migration.reversible else f"no: {cell(migration.irreversible_because or '')}"
 
 
 def _sql(migration: Migration) -> str:
@@ -145,9 +159,7 @@ def _sql(migration: Migration) -> str:
         shown += [f"-- {reason}" for reason in rendered.because]
         blocks.append(f"-- {title}\n" + ("\n".join(shown) or "-- nothing"))
     sql = "\n\n".join(blocks)
-    # A longer fence than any run of backquotes inside, so that SQL cannot end it.
-    fence = "`" * (2 + max(map(len, re.findall("`+", sql)), default=1))
-    return f"### SQL of {_cell(migration.label)}\n\n{fence}sql\n{sql}\n{fence}"
+    return f"### SQL of {cell(migration.label)}\n\n{block(sql, 'sql')}"
 
 
 def _backup(backup: Backup | None, verification: Verification | None) -> str:
@@ -155,17 +167,17 @@ def _backup(backup: Backup | None, verification: Verification | None) -> str:
         return ""
     ratio = f", {backup.source_bytes / backup.bytes:.1f} times smaller than on disk" if backup.bytes else ""
     lines = [
-        f"- **{_bytes(backup.bytes)}** in {_count(len(backup.objects), 'object')}{ratio}",
-        f"- {_count(backup.tables, 'table')} with {backup.rows:,} rows, as of {_moment(backup.started_at)}",
+        f"- **{size(backup.bytes)}** in {count(len(backup.objects), 'object')}{ratio}",
+        f"- {count(backup.tables, 'table')} with {backup.rows:,} rows, as of {moment(backup.started_at)}",
         f"- manifest `{backup.manifest_key}`",
     ]
     if verification:
         lines.append(
             f"- **proved** ({verification.level}): {verification.proves}"
-            + (f"; read back in {_seconds(verification.read_s)}" if verification.level != "stored" else "")
-            + (f", restored in {_seconds(verification.restore_s)}" if verification.level == "restored" else "")
+            + (f"; read back in {duration(verification.read_s)}" if verification.level != "stored" else "")
+            + (f", restored in {duration(verification.restore_s)}" if verification.level == "restored" else "")
         )
-    lines += [f"- ⚠ {_cell(finding)}" for finding in backup.findings]
+    lines += [f"- ⚠ {cell(finding)}" for finding in backup.findings]
     return "## Backup\n\n" + "\n".join(lines)
 
 
@@ -174,73 +186,31 @@ def _smoke(smoked: Smoked | None) -> str:
         return ""
     rows = [
         (
-            _code(answer.name),
+            code(answer.name),
             str(answer.status),
             f"{answer.seconds * 1000:.0f} ms",
-            _cell(answer.problem) or "as it should",
+            cell(answer.problem) or "as it should",
         )
         for answer in smoked.answers
     ]
-    table = _table(("Request", "Status", "Time", "Answer"), rows)
-    return f"## Smoke test\n\n{table}\n\nA row written, read back and rolled back: {smoked.round_trip_s * 1000:.0f} ms."
+    shown = table(("Request", "Status", "Time", "Answer"), rows)
+    return f"## Smoke test\n\n{shown}\n\nA row written, read back and rolled back: {smoked.round_trip_s * 1000:.0f} ms."
 
 
 def _next_step(release: Release) -> str:
     deploy = f"runbook deploy {release.environment} --ref {release.ref}"
-    again = _code(f"{deploy} --release-id {release.id}")
+    again = code(f"{deploy} --release-id {release.id}")
     hint = next((run.hint for run in release.stages.values() if run.hint), "mend what the failed stage says")
     anew = "--release-id new" in hint  # this one cannot go on
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
         "running": f"if its run died, {again} goes on where it ended.",
-        "failed": _cell(hint)
-        + ("." if anew else f". {_code(deploy)} goes on where this one ended: finished stages are not repeated."),
+        "failed": cell(hint)
+        + ("." if anew else f". {code(deploy)} goes on where this one ended: finished stages are not repeated."),
     }[release.status]
     return f"**Next step:** {step}"
 
 
 def _timeline(release: Release) -> str:
-    rows = [(f"{entry.at:%H:%M:%S}", _cell(entry.what)) for entry in release.timeline]
-    return "## Timeline\n\n" + _table(("UTC", "What happened"), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """A text that stays within one cell: no line ends, no bars, no tags, nothing that a terminal would obey."""
-    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
-    # Entities, since a bar behind a backslash ends the cell in one Markdown and not in another.
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
-
-
-def _code(text: str) -> str:
-    """A text as code within one cell; what cannot stand there as code stands there as text."""
-    cell = _cell(text)
-    return f"`{text}`" if cell == text and "`" not in text else cell
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{seconds:.1f} s" if seconds < 120 else f"{minutes} min {rest} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} TiB"
+    rows = [(f"{entry.at:%H:%M:%S}", cell(entry.what)) for entry in release.timeline]
+    return "## Timeline\n\n" + table(("UTC", "What happened"), rows)

@@ -40,6 +40,10 @@ def _below_the_file(value: object, info: ValidationInfo) -> object:
 FilePath = Annotated[Path, BeforeValidator(_below_the_file)]
 
 
+Demand = Literal["nothing", "low-traffic window", "maintenance window", "approval"]
+PRODUCTION_DEMANDS: dict[str, Demand] = {"medium": "low-traffic window", "high": "approval"}  # unless its file differs
+
+
 class Section(BaseModel):
     """A table of the environment file: an unknown key is an error, a value never changes."""
 
@@ -136,6 +140,17 @@ class Migrate(Section):
         return self
 
 
+class Risk(Section):
+    """What a migration may cost (§4.1), and what each level of risk demands here."""
+
+    execution_s: float = Field(5, gt=0, description="a longer migration that also blocks wants a maintenance window")
+    blocking_s: float = Field(2, gt=0, description="the longest that readers or writers of a table may be kept waiting")
+    facts_s: float = Field(60, gt=0, description="the longest that all questions to the database may take together")
+    question_s: float = Field(5, gt=0, description="the longest that one of them may take")
+    medium: Demand = Field("nothing", description="what a medium risk demands; in production a low-traffic window")
+    high: Demand = Field("nothing", description="what a high risk demands; in production an approval")
+
+
 class Endpoint(Section):
     """One request of the smoke test and what a healthy answer looks like."""
 
@@ -171,7 +186,15 @@ class Environment(Section):
     storage: Storage
     backup: Backup = Backup()
     migrate: Migrate = Migrate()
+    risk: Risk = Risk()
     smoke: Smoke
+
+    @model_validator(mode="before")
+    @classmethod
+    def _production_is_careful(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("kind") != "production" or not isinstance(data.get("risk", {}), dict):
+            return data
+        return {**data, "risk": {**PRODUCTION_DEMANDS, **data.get("risk", {})}}
 
     def redacted(self, text: str) -> str:
         """A text from an external program with every secret of this environment blotted out."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.release.record import Record
 
@@ -29,6 +29,7 @@ class Reached(Record):
     statement_timeout_ms: int
     application_name: str
     migrations_schema: str | None = None  # where the session finds django_migrations; None: nowhere yet
+    pooled: bool | None = None  # a pooler such as PgBouncer is in between; None: not known
 
 
 class Listed(Record):
@@ -77,6 +78,7 @@ class Migration(Record):
     backwards: bool
     sql: BothWays
     operations: tuple[dict[str, Any], ...]  # as the probe's docstring describes them
+    file_sha256: str | None = None  # of the migration's file; None: it could not be read
 
     @property
     def label(self) -> str:
@@ -84,8 +86,30 @@ class Migration(Record):
         return f"{self.app}.{self.name}"
 
 
+class Problem(Record):
+    """Something that is wrong with the migrations as a whole, with one of them, or with the database that they meet.
+
+    Rules: `broken-migration` (cannot be loaded or followed, or depends on one), `missing-dependency`,
+    `conflicting-leaves`, `inconsistent-history`, `squash-partly-applied`, `unmigrated-changes`, `drift` (the database
+    is not what the applied migrations say), `fake-applied` (an applied migration of which nothing is there),
+    `already-exists` (a pending migration makes what is there); `unclassified` in records of earlier versions.
+    """
+
+    rule: str
+    migration: str  # app.name; "": of no single one
+    severity: Literal["medium", "unknown", "blocked"]  # blocked: `migrate` fails
+    message: str
+    hint: str = ""  # what to do
+    file: str | None = None
+    line: int | None = None
+    subject: str = ""  # the table, or "table.column", that it is about
+
+
 class Plan(Record):
-    """The pending migrations of a release, in order, and what is wrong with them."""
+    """The pending migrations of a release, in order, and what is wrong with them.
+
+    A migration that is broken is none of `pending`, since it cannot be planned; it is one of `problems`.
+    """
 
     django: str
     python: str
@@ -93,8 +117,30 @@ class Plan(Record):
     database: Reached
     pending: tuple[Migration, ...]
     listed: tuple[Listed, ...]
-    findings: tuple[str, ...]  # conflicts, squashes half applied, model changes without a migration, ...
+    problems: tuple[Problem, ...] = ()
     planned_at: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """Records of earlier versions hold sentences: `findings`."""
+        if not isinstance(data, dict) or "findings" not in data:
+            return data
+        told = [
+            {"rule": "unclassified", "migration": "", "severity": "unknown", "message": sentence}
+            for sentence in data["findings"]
+        ]
+        return {**{key: value for key, value in data.items() if key != "findings"}, "problems": told}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, and which migrations could not be rendered, a sentence each."""
+        unrendered = (
+            f"{migration.label} could not be rendered as SQL: {'; '.join(migration.sql.forward.because)}"
+            for migration in self.pending
+            if migration.sql.forward.statements is None
+        )
+        return tuple(dict.fromkeys([*(problem.message for problem in self.problems), *unrendered]))
 
     @property
     def tables(self) -> frozenset[str]:

@@ -16,8 +16,10 @@ from tasks.release.backup import Backup, Verification
 from tasks.release.errors import RefusedError
 from tasks.release.plan import Applied, Plan
 from tasks.release.record import Record
+from tasks.release.rehearsal import Rehearsal
+from tasks.release.risk import Risk
 
-StageName = Literal["plan", "backup", "verification", "code", "applied", "reloaded", "smoke"]
+StageName = Literal["plan", "risk", "backup", "verification", "rehearsal", "code", "applied", "reloaded", "smoke"]
 Status = Literal["running", "finished", "failed"]
 ID_PATTERN = r"^[a-z0-9][a-z0-9.-]{0,79}$"
 TIMELINE_LIMIT = 2_000  # entries; a record that nobody can open helps nobody
@@ -56,7 +58,7 @@ class Smoked(Record):
     round_trip_s: float  # a row written, read back and rolled back
 
 
-Result = Plan | Backup | Verification | Deployed | Applied | Reloaded | Smoked
+Result = Plan | Risk | Backup | Verification | Rehearsal | Deployed | Applied | Reloaded | Smoked
 
 
 class Happening(Record):
@@ -99,8 +101,10 @@ class Release(Record):
     stages: dict[StageName, StageRun] = Field({})
     timeline: tuple[Happening, ...] = ()
     plan: Plan | None = None
+    risk: Risk | None = None
     backup: Backup | None = None
     verification: Verification | None = None
+    rehearsal: Rehearsal | None = None
     code: Deployed | None = None
     applied: Applied | None = None
     reloaded: Reloaded | None = None

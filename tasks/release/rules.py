@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tasks.release.backup import Backup
+from tasks.release.checklist import checklist
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError, StaleBackupError
 from tasks.release.plan import Plan
@@ -23,6 +24,33 @@ def proved(release: Release) -> tuple[Plan, Backup]:
             hint="run the flow from its beginning with the same release id",
         )
     return release.plan, release.backup
+
+
+def refuse_blocked(release: Release) -> None:
+    """Refuse a release whose migrations would fail, by what is known of them so far.
+
+    Raises:
+        RefusedError: A finding or the rehearsal blocks it; nothing of it was deployed.
+    """
+    if release.plan is None or release.risk is None:
+        raise RefusedError(
+            f"release {release.id} was not judged: nothing is deployed without",
+            hint="run the flow from its beginning with the same release id",
+        )
+    if checklist(release.plan, release.risk, release.rehearsal).level != "blocked":
+        return
+    blocking = [
+        f"{finding.migration}: {finding.message}"
+        for finding in release.risk.findings
+        if finding.severity == "blocked" and finding.suppressed is None
+    ]
+    if release.rehearsal:
+        blocking += [f"{one.migration} on the backup: {one.error}" for one in release.rehearsal.migrations if one.error]
+    raise RefusedError(
+        f"{release.ref} is blocked: " + "; ".join(blocking),
+        hint=f"`runbook report {release.environment}` says what to do about each; then deploy the mended ref, or, where"
+        " the data was mended, the same one with `--release-id new`",
+    )
 
 
 def refuse_stale(environment: Environment, release: Release) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.release.plan import Migration
+from tasks.risk import rendered
 
 Operation = dict[str, Any]  # as the docstring of tasks/app/probe.py describes it
+
+_WRITES = re.compile(r'\b(?:UPDATE(?: ONLY)?|INSERT INTO|DELETE FROM(?: ONLY)?|COPY|MERGE INTO)\s+([\w".]+)', re.I)
+_ADDS_CHECK = re.compile(
+    r'ALTER TABLE\s+(?:IF EXISTS\s+)?(?:ONLY\s+)?([\w".]+)\s+ADD CONSTRAINT\s+"?(\w+)"?\s+CHECK\s*\((.*?)\)\s*'
+    r"(NOT VALID)?;?$",
+    re.I | re.S,
+)
+_CREATES = re.compile(r'^\s*CREATE (?:UNLOGGED )?TABLE\s+(?:IF NOT EXISTS\s+)?([\w".]+)', re.I)
+_VALIDATES = re.compile(r'VALIDATE CONSTRAINT\s+"?(\w+)"?', re.I)
+_RENAMING = {"RenameModel", "AlterModelTable"}
 
 
 @dataclass
@@ -19,12 +31,16 @@ class History:
     """
 
     made: set[str] = field(default_factory=set)  # tables that a pending migration creates
+    gone: set[str] = field(default_factory=set)  # tables that a pending migration drops or renames
     columns_made: set[tuple[str, str]] = field(default_factory=set)
+    columns_empty: set[tuple[str, str]] = field(default_factory=set)  # of those made, such as are NULL in every row
+    types_changed: set[tuple[str, str]] = field(default_factory=set)  # columns to which a pending migration gave one
     tables: dict[str, str] = field(default_factory=dict)  # new name to the name in the database
     columns: dict[tuple[str, str], str] = field(default_factory=dict)  # (table, new name) to the name in the database
     not_null_checked: set[tuple[str, str]] = field(default_factory=set)  # by a CHECK that a pending migration validates
     written: dict[str, list[str]] = field(default_factory=dict)  # table ("" for any) to the migrations that write it
     within: list[Operation] = field(default_factory=list)  # earlier operations of the same migration
+    checks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # NOT VALID ones: (table, column) not NULL
 
     def is_new(self, table: str) -> bool:
         """Whether no running code knows the table, since a pending migration makes it."""
@@ -50,4 +66,116 @@ class History:
 
     def note(self, migration: Migration, operation: Operation) -> None:
         """Note that an operation is done."""
-        raise NotImplementedError
+        self.within.append(operation)
+        if not operation["allowed"] or operation["state_only"]:
+            return
+        kind, table = operation["kind"], operation["table"]
+        if kind == "CreateModel":
+            self.made.add(table)
+        elif kind == "DeleteModel":
+            self._forget(table)
+        elif kind in _RENAMING and operation["old_name"] != operation["new_name"]:
+            self._rename_table(operation["old_name"], operation["new_name"])
+        if kind in _RENAMING:
+            for rename in rendered.renames(migration):
+                if rename.column is None and rename.table.startswith(f"{operation['old_name']}_"):
+                    self._rename_table(rename.table, rename.new)
+        for told in operation["fields"]:
+            self._note_field(migration, kind, table, told["old"], told["new"])
+        self._note_constraint(kind, table, operation["constraint"])
+        self._note_data(migration, operation)
+
+    def _note_field(
+        self, migration: Migration, kind: str, table: str, old: Operation | None, new: Operation | None
+    ) -> None:
+        many = [told and told["many_to_many_table"] for told in (old, new)]
+        if many[0] and many[1] and many[0] != many[1]:
+            self._rename_table(many[0], many[1])
+        elif many[1] and not many[0] and rendered.creates_table(migration, many[1]):
+            self.made.add(many[1])
+        elif many[0] and not many[1] and rendered.drops_table(migration, many[0]):
+            self._forget(many[0])
+        before, after = (told["column"] if told and told["type"] else None for told in (old, new))
+        if kind == "AddField" and after and table not in self.made:
+            self.columns_made.add((table, after))
+            if new and new["null"] and not (new["default"] or new["db_default"] or new["generated"]):
+                self.columns_empty.add((table, after))
+        elif kind == "RemoveField" and before:
+            self.columns_made.discard((table, before))
+            self.columns_empty.discard((table, before))
+            self.columns.pop((table, before), None)
+            self.not_null_checked.discard((table, before))
+        elif before and after and before != after:
+            self._rename_column(table, before, after)
+        if old and new and after and old["type"] != new["type"]:
+            self.types_changed.add((table, after))
+
+    def _rename_column(self, table: str, old: str, new: str) -> None:
+        now = self.column_now(table, old)
+        self.columns.pop((table, old), None)
+        if now is not None:
+            self.columns[table, new] = now
+        for names in self._sets_of_columns():
+            if (table, old) in names:
+                names.remove((table, old))
+                names.add((table, new))
+
+    def _rename_table(self, old: str, new: str) -> None:
+        if old in self.made:
+            self.made.remove(old)
+            self.made.add(new)
+        elif old not in self.gone:
+            self.tables[new] = self.tables.pop(old, old)
+        self.gone.add(old)
+        self.gone.discard(new)
+        for names in self._sets_of_columns():
+            moved = {name for name in names if name[0] == old}
+            names.difference_update(moved)
+            names.update((new, column) for _, column in moved)
+        self.columns = {(new if table == old else table, name): now for (table, name), now in self.columns.items()}
+        if old in self.written:
+            self.written[new] = self.written.pop(old)
+
+    def _sets_of_columns(self) -> tuple[set[tuple[str, str]], ...]:
+        return self.columns_made, self.columns_empty, self.not_null_checked, self.types_changed
+
+    def _forget(self, table: str) -> None:
+        self.made.discard(table)
+        self.tables.pop(table, None)
+        self.gone.add(table)
+
+    def _note_constraint(self, kind: str, table: str, constraint: Operation | None) -> None:
+        if constraint is None or constraint["kind"] != "CheckConstraint":
+            return
+        columns = {(table, column) for column in rendered.not_null_columns(rendered.check_of(constraint["sql"]))}
+        if kind == "RemoveConstraint":
+            self.not_null_checked -= columns
+        elif kind == "AddConstraintNotValid":
+            self.checks[constraint["name"]] = columns
+        else:
+            self.not_null_checked |= columns
+
+    def _note_data(self, migration: Migration, operation: Operation) -> None:
+        if operation["code"] is not None and not operation["code"]["name"].endswith("RunPython.noop"):
+            self._write("", migration)
+        for statement in operation["sql"] or ():
+            if created := _CREATES.match(statement):
+                self.made.add(_bare(created[1]))
+            for table in _WRITES.findall(statement):
+                self._write(_bare(table), migration)
+            if added := _ADDS_CHECK.search(statement.strip()):
+                columns = {(_bare(added[1]), column) for column in rendered.not_null_columns(added[3])}
+                if added[4]:
+                    self.checks[added[2]] = columns
+                else:
+                    self.not_null_checked |= columns
+            for name in _VALIDATES.findall(statement):
+                self.not_null_checked |= self.checks.get(name, set())
+
+    def _write(self, table: str, migration: Migration) -> None:
+        self.written.setdefault(table, []).append(migration.label)
+
+
+def _bare(name: str) -> str:
+    """A name from handwritten SQL as Django writes it."""
+    return name.replace('"', "").rpartition(".")[2]

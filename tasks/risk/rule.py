@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tasks.release.plan import Migration
-from tasks.release.risk import Finding, Severity
+from tasks.release.risk import Finding, Harm, Severity
 from tasks.risk.facts import Facts
 from tasks.risk.history import History, Operation
 
@@ -37,6 +37,7 @@ class Rule(ABC):
     id: ClassVar[str]
     catches: ClassVar[str]
     severity: ClassVar[Severity]
+    harm: ClassVar[Harm]
 
     @abstractmethod
     def judge(self, case: Case) -> Iterable[Finding]:
@@ -59,6 +60,7 @@ class Rule(ABC):
             rule=self.id,
             migration=case.migration.label,
             severity=severity or self.severity,
+            harm=self.harm,
             message=message,
             evidence=tuple(sentence for sentence in evidence if sentence),
             mitigation=tuple(mitigation),

@@ -39,7 +39,8 @@ def test_the_serving_code_is_not_taken_for_the_candidates(staging_site: Site, tm
     with pytest.raises(CodeError, match=r"imported config\.settings\.staging from .*the code which serves") as caught:
         plan(environment, checkout)
     assert str(staging_site.app / "config" / "settings" / "staging.py") in caught.value.message
-    assert plan(environment, serving(environment)).pending == ()
+    served = plan(environment, serving(environment))
+    assert (served.pending, served.findings) == ((), ())
 
     assert '"PYTHONPATH={directory}"' in caught.value.hint
     mended = staging_site.configure(app={"manage": ["PYTHONPATH={directory}", "{python}", str(admin)]})

@@ -14,17 +14,23 @@ from tasks.record.report import preview_report, release_report
 from tasks.release.errors import CommandError
 from tasks.release.order import Order, Preview
 from tasks.release.plan import BothWays, Sql
+from tasks.release.rehearsal import Broken, Loss
 from tasks.release.release import Answer, Release
+from tasks.release.risk import Suppression
 from tests.builders import (
     AT,
     COMMIT,
     applied,
     backup,
     deployed,
+    finding,
     migration,
     plan,
+    rehearsal,
+    rehearsed,
     release,
     reloaded,
+    risk,
     smoked,
     verification,
 )
@@ -37,8 +43,10 @@ def finished() -> Release:
     made = release(commits=("3f2a1b0 Categories",)).noted("opened by a test", AT)
     results = {
         "plan": plan(LABEL),
+        "risk": risk(finding()),
         "backup": backup(),
         "verification": verification(),
+        "rehearsal": rehearsal(),
         "code": deployed(),
         "applied": applied(LABEL),
         "reloaded": reloaded(),
@@ -55,7 +63,8 @@ def tables(markdown: str) -> list[list[list[str]]]:
     found: list[list[list[str]]] = []
     for token in MARKDOWN.parse(markdown):
         inner = token.children or []
-        assert not [part for part in (token, *inner) if part.type in ("html_block", "html_inline")], token.content
+        foreign = ("html_block", "html_inline", "link_open", "image")
+        assert not [part for part in (token, *inner) if part.type in foreign], token.content
         if token.type == "table_open":
             found.append([])
         elif token.type == "tr_open":
@@ -78,10 +87,12 @@ def is_whole(markdown: str, expected: int) -> None:
 
 def test_a_finished_release() -> None:
     report = release_report(finished())
-    is_whole(report, 4)
-    stages, migrations, smoke, timeline = tables(report)
-    assert [row[2] for row in stages[1:]] == ["done"] * 7
-    assert [row[3] for row in stages[1:]] == ["5.0 s"] * 7
+    is_whole(report, 6)
+    stages, checklist, rehearsed_ones, migrations, smoke, timeline = tables(report)
+    assert [row[1] for row in checklist[1:]] == ["✅ yes", "✅ yes", "✅ yes", "✅ yes", "❔ unknown"]
+    assert rehearsed_ones[1][5] == "works"
+    assert [row[2] for row in stages[1:]] == ["done"] * 9
+    assert [row[3] for row in stages[1:]] == ["5.0 s"] * 9
     assert migrations[1][:4] == [LABEL, "250 ms", "yes", "yes"]
     assert smoke[1] == ["GET /api/health", "200", "20 ms", "as it should"]
     assert timeline[-1][1] == "finished"
@@ -134,6 +145,7 @@ def strange(text: str) -> Release:
         operations=({"describe": text, "table": text},),
         sql=BothWays(forward=sql, backward=sql),
     )
+    accepted = Suppression(rule=text, migration=text, reason=text, expires=AT.date(), file=text, line=1)
     answer = Answer(name=f"GET /{text}", ok=True, status=200, seconds=0.1, problem=text, head=text)
     return (
         release(
@@ -141,7 +153,23 @@ def strange(text: str) -> Release:
             requested_by=text,
             commits=(f"3f2a1b0 {text}",),
             plan=plan(pending=(odd,), findings=(text,)),
+            risk=risk(
+                finding(text, migration=odd.label, message=text, evidence=(text,), mitigation=(text,), file=text),
+                finding(migration=odd.label, message=text, suppressed=accepted),
+                facts=(text,),
+            ),
             backup=backup(findings=(text,)),
+            rehearsal=rehearsal(
+                rehearsed(
+                    odd.label,
+                    error=text,
+                    broken=(Broken(what=text, query=text, error=text),),
+                    irreversible_because=text,
+                    schema_differences=(text,),
+                    losses=(Loss(relation=text, column=text, kind="gone", count=1),),
+                ),
+                findings=(text,),
+            ),
             applied=applied(odd.label, analyzed=(text,)),
             smoke=smoked(answers=(answer,)),
         )
@@ -155,6 +183,7 @@ def strange(text: str) -> Release:
     "text",
     [
         "a|b",
+        "[a](http://b)",
         "<script>alert(1)</script>",
         "two\nlines",
         "`|`",
@@ -168,11 +197,11 @@ def strange(text: str) -> Release:
 )
 def test_no_name_can_break_the_report(text: str) -> None:
     report = release_report(strange(text))
-    is_whole(report, 4)
+    is_whole(report, 7)
     assert "<script" not in report.split("### SQL")[0] + report.split("## Smoke test")[1]
     assert "\x1b" not in report.split("### SQL")[0] + report.split("## Smoke test")[1]
 
 
 @given(st.text(st.sampled_from("a|`<>&\\\n\r-*_# \t\x0b\x1b\u2028"), min_size=1, max_size=12) | st.text(min_size=1))
 def test_no_name_at_all_can_break_it(text: str) -> None:
-    is_whole(release_report(strange(text)), 4)
+    is_whole(release_report(strange(text)), 7)

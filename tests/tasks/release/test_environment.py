@@ -182,3 +182,10 @@ def test_redaction_knows_prefixes_urls_and_lines() -> None:
     assert made.redacted("bWFueSBsaW5lcw==") == "******", "output comes line by line"
     assert made.redacted("{}") == "{}"
     assert environment().redacted("nothing to hide") == "nothing to hide"
+
+
+def test_production_demands_more_unless_its_file_says_otherwise() -> None:
+    assert environment(kind="staging").risk.high == "nothing"
+    assert environment(kind="production").risk.high == "approval"
+    relaxed = environment(kind="production", risk={"high": "maintenance window"}).risk
+    assert (relaxed.medium, relaxed.high) == ("low-traffic window", "maintenance window")

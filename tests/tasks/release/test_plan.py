@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from tasks.release.order import Order
+from tasks.release.plan import BothWays, Plan, Problem, Sql
 from tests.builders import COMMIT, migration, plan
 
 
@@ -25,3 +28,19 @@ def test_an_order_takes_nothing_that_it_does_not_know() -> None:
     assert Order.model_validate(order).dry_run
     with pytest.raises(ValidationError, match="Extra inputs"):
         Order.model_validate({**order, "password": "x"})
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    old = plan("a.0001").model_dump(mode="json")
+    del old["problems"], old["database"]["pooled"], old["pending"][0]["file_sha256"]
+    made = Plan.model_validate_json(json.dumps({**old, "findings": ["a conflict", "another"]}))
+    assert made.findings == ("a conflict", "another")
+    assert {problem.rule for problem in made.problems} == {"unclassified"}
+    assert Plan.model_validate_json(made.model_dump_json()) == made
+
+
+def test_what_could_not_be_rendered_is_among_the_findings() -> None:
+    unknown = Sql(statements=None, partial=False, because=("no such table",))
+    problem = Problem(rule="drift", migration="a.0001", severity="medium", message="a column is missing")
+    made = plan(pending=(migration("b.0002", sql=BothWays(forward=unknown, backward=unknown)),), problems=(problem,))
+    assert made.findings == ("a column is missing", "b.0002 could not be rendered as SQL: no such table")

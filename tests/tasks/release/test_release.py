@@ -13,13 +13,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tasks.release.errors import RefusedError
 from tasks.release.release import ID_PATTERN, TIMELINE_LIMIT, Release, Result, StageName, Status, new_id
-from tests.builders import AT, COMMIT, applied, backup, deployed, plan, release, reloaded, smoked, verification
+from tests.builders import (
+    AT,
+    COMMIT,
+    applied,
+    backup,
+    deployed,
+    finding,
+    plan,
+    rehearsal,
+    release,
+    reloaded,
+    risk,
+    smoked,
+    verification,
+)
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 RESULTS: dict[StageName, Result] = {
     "plan": plan("documents.0002_document_category"),
+    "risk": risk(finding()),
     "backup": backup(started_at=AT, finished_at=AT),
     "verification": verification(),
+    "rehearsal": rehearsal(),
     "code": deployed(),
     "applied": applied("documents.0002_document_category"),
     "reloaded": reloaded(),

@@ -1,0 +1,102 @@
+"""The two states of the code that a check compares: the working tree, and the base as git has it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.release.errors import ConfigurationError
+
+TIMEOUT_S = 120
+DEFAULT_BASES = ("origin/HEAD", "origin/main", "origin/master")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The git repository that the application's directory lies in.
+
+    Args:
+        directory: The application's, where its management command runs.
+        top: The repository's; file names in reports are relative to it.
+    """
+
+    directory: Path
+    top: Path
+
+    def base_commit(self, base: str) -> str:
+        """The commit where this branch left the base; empty base: the remote's own branch.
+
+        Raises:
+            ConfigurationError: There is no such commit here, or nothing in common with it.
+        """
+        names = [base] if base else list(DEFAULT_BASES)
+        known = [name for name in names if _git(self.top, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")]
+        if not known:
+            raise ConfigurationError(
+                f"there is no {base or 'base to compare with'} in {self.top}",
+                hint="name the branch that this one will be merged into: `--base origin/main`; in CI, fetch it first"
+                " (actions/checkout: `fetch-depth: 0`)",
+            )
+        found = _git(self.top, "merge-base", known[0], "HEAD")
+        if not found:
+            raise ConfigurationError(
+                f"{known[0]} and HEAD have no commit in common in {self.top}",
+                hint="is the clone shallow? fetch the whole history (actions/checkout: `fetch-depth: 0`)",
+            )
+        return found
+
+    @contextlib.contextmanager
+    def exported(self, commit: str) -> Iterator[Path]:
+        """The application's directory as it was in a commit, in a temporary place; the repository stays as it is.
+
+        Files that git ignores beside the management command (.env, local settings) are linked in, since the
+        application may not start without them.
+
+        Raises:
+            ConfigurationError: git cannot export the commit.
+        """
+        with tempfile.TemporaryDirectory(prefix="runbook-base-") as scratch:
+            home = Path(scratch)
+            with tempfile.TemporaryFile() as archive:
+                done = subprocess.run(
+                    ["git", "-C", str(self.top), "archive", "--format=tar", commit],
+                    stdout=archive,
+                    stderr=subprocess.PIPE,
+                    timeout=TIMEOUT_S,
+                    check=False,
+                )
+                if done.returncode:
+                    raise ConfigurationError(f"git cannot export {commit[:12]}: {done.stderr.decode(errors='replace')}")
+                archive.seek(0)
+                with tarfile.open(fileobj=archive) as files:
+                    files.extractall(home, filter="data")
+            there = home / self.directory.relative_to(self.top)
+            if not there.is_dir():
+                raise ConfigurationError(
+                    f"{self.directory.relative_to(self.top)} is not there in {commit[:12]}",
+                    hint="a base without the application has nothing to compare with: name another one",
+                )
+            ignored = _git(self.directory, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory")
+            for name in ignored.splitlines():
+                if not name.endswith("/") and "/" not in name and not (there / name).exists():
+                    (there / name).symlink_to(self.directory / name)
+            yield there
+
+
+def repository_of(directory: Path) -> Repository | None:
+    """The repository of a directory; None: it lies in none."""
+    top = _git(directory, "rev-parse", "--show-toplevel")
+    return Repository(directory.resolve(), Path(top).resolve()) if top else None
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    """What git says; empty where it refuses."""
+    done = subprocess.run(
+        ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""

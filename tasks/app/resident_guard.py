@@ -1,0 +1,220 @@
+# mypy: ignore-errors
+# Runs inside the application's interpreter: Python >= 3.6, which has no lazy annotations, and Django without stubs.
+"""Keep an application from every database but one.
+
+``redirect`` leads the alias to migrate, and those that named the same database (replicas, mirrors), to the target and
+cuts all others off; what was open is closed. ``Guard`` looks at every connection that psycopg or psycopg 3 makes,
+whoever asked for it: unless the server says that it is the target, it is closed and an error is raised. Programs are
+not started, since they would bring their own settings; mail stays in memory.
+"""
+
+import gc
+import multiprocessing.util
+import os
+import subprocess
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import OperationalError
+
+# Options by which libpq, or Django, would go elsewhere than HOST, PORT, USER and NAME say.
+LEADING = {
+    "service", "servicefile", "dsn", "conninfo", "host", "hostaddr", "port", "dbname", "database", "user", "password",
+    "passfile", "target_session_attrs", "load_balance_hosts", "replication", "pool", "sslmode",
+}  # fmt: skip
+NOWHERE = "cut-off.invalid"
+IDENTITY = (
+    "SELECT oid::text, datname, has_function_privilege('pg_control_system()', 'execute')::text"
+    " FROM pg_database WHERE datname = current_database()"
+)
+SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
+
+
+class CutOff(OperationalError):  # noqa: N818 - said of what was tried
+    """A connection that a rehearsal must not make."""
+
+
+class NotStarted(PermissionError):  # noqa: N818
+    """A program that a rehearsal must not start."""
+
+
+def same_database(one, other):
+    """Whether two entries of DATABASES name the same data: one address, or a standby that differs in the host only."""
+    if not one.get("NAME") or one.get("NAME") != other.get("NAME") or one.get("ENGINE") != other.get("ENGINE"):
+        return False
+    address = [(entry.get("HOST") or "", str(entry.get("PORT") or "")) for entry in (one, other)]
+    return address[0] == address[1] or (one.get("USER") or "") == (other.get("USER") or "")
+
+
+def redirect(target):
+    """Lead the settings to the target; the aliases that now lead there, and those that lead nowhere."""
+    databases, alias = connections.databases, target["alias"]
+    if alias not in databases:
+        raise LookupError(f"the application has no database {alias!r} in its DATABASES")
+    mirrors = {name: (entry.get("TEST") or {}).get("MIRROR") for name, entry in databases.items()}
+    there = {name for name, entry in databases.items() if same_database(databases[alias], entry)} | {alias}
+    there |= {name for name, mirror in mirrors.items() if mirror in there}
+    for name, entry in databases.items():
+        kept = {key: value for key, value in (entry.get("OPTIONS") or {}).items() if key.lower() not in LEADING}
+        entry["OPTIONS"] = kept  # a dictionary of its own: aliases may share one
+        if name in there:
+            kept["sslmode"] = target["sslmode"]
+            entry.update({key: target[key] for key in ("HOST", "PORT", "USER", "PASSWORD", "NAME")})
+        else:
+            entry.update(HOST=NOWHERE, PORT="", PASSWORD="")
+    for name in list(os.environ):
+        if name.startswith("PG"):  # libpq's
+            del os.environ[name]
+    if settings.EMAIL_BACKEND:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    return sorted(there), sorted(set(databases) - there)
+
+
+class Guard:
+    """Lets no connection through but those to the target, and keeps what it refused."""
+
+    def __init__(self, target):
+        self.target = target
+        self.allowed = set()
+        self.refused = []
+        self.drivers = []
+
+    def refuse(self, kind, sentence):
+        """Note what was refused, and raise."""
+        if sentence not in self.refused and len(self.refused) < 20:
+            self.refused.append(sentence)
+        raise kind(sentence)
+
+    def install(self):
+        """Close what is open and watch what will be opened."""
+        self.watch_psycopg()
+        self.watch_psycopg2()
+        self.allowed, cut_off = map(set, redirect(self.target))
+        self.close_open()
+        self.watch_django()
+        self.watch_programs()
+        return sorted(self.allowed), sorted(cut_off)
+
+    def check(self, ask):
+        """Compare what a connection says with the target; ``ask`` sends one statement and returns the first row."""
+        oid, name, may_ask = ask(IDENTITY)
+        system = ask(SYSTEM)[0] if may_ask == "true" else None
+        expected = self.target["system_identifier"]
+        same_server = system is None or expected is None or system == expected
+        if same_server and int(oid) == self.target["oid"] and name == self.target["NAME"]:
+            return
+        self.refuse(
+            CutOff,
+            f"a connection to database {name} (oid {oid}, server {system or 'unknown'}) was closed: only"
+            f" {self.target['NAME']} may be reached",
+        )
+
+    def watch_psycopg(self):
+        """Look at every connection of psycopg 3, synchronous or not, the moment that it is made."""
+        try:
+            import psycopg  # noqa: PLC0415 - only where it is installed
+        except ImportError:
+            return
+        base = next(kind for kind in psycopg.Connection.__mro__ if kind.__name__ == "BaseConnection")
+        self.drivers.append((base, lambda connection: connection.pgconn.finish()))
+        make, check = base.__init__, self.check
+
+        def look(connection, pgconn, *args, **kwargs):
+            make(connection, pgconn, *args, **kwargs)
+
+            def ask(statement):
+                result = pgconn.exec_(statement.encode())
+                if result.ntuples < 1:
+                    raise psycopg.OperationalError("a connection could not be identified")
+                return [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
+
+            try:
+                check(ask)
+            except BaseException:
+                pgconn.finish()
+                raise
+
+        base.__init__ = look
+
+    def watch_psycopg2(self):
+        """Look at every connection of psycopg2; asynchronous ones, which cannot be asked at once, are not made."""
+        try:
+            import psycopg2  # noqa: PLC0415
+        except ImportError:
+            return
+        self.drivers.append((psycopg2.extensions.connection, lambda connection: connection.close()))
+        make = psycopg2._connect  # what connect() calls, under whatever name somebody imported that
+
+        def look(dsn, connection_factory=None, **kwargs):
+            if any(kwargs.values()):
+                self.refuse(CutOff, "an asynchronous connection was not made: it cannot be identified")
+            connection = make(dsn, connection_factory=connection_factory, **kwargs)
+
+            def ask(statement):
+                with psycopg2.extensions.connection.cursor(connection, cursor_factory=psycopg2.extensions.cursor) as c:
+                    c.execute(statement)
+                    return c.fetchone()
+
+            try:
+                self.check(ask)
+                connection.rollback()
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        psycopg2._connect = look
+
+    def watch_django(self):
+        """Refuse aliases that are cut off before anything is sent, and look at what Django has connected."""
+        connect, guard = BaseDatabaseWrapper.connect, self
+
+        def look(wrapper):
+            if wrapper.alias not in guard.allowed and wrapper.settings_dict.get("HOST") == NOWHERE:
+                guard.refuse(CutOff, f"the database {wrapper.alias!r} is cut off: only {guard.target['NAME']} is there")
+            return connect(wrapper)
+
+        def connected(connection, **_kwargs):
+            if connection.vendor != "postgresql":
+                connection.connection.close()
+                guard.refuse(CutOff, f"a connection to {connection.alias!r}, which is {connection.vendor}, was closed")
+
+        BaseDatabaseWrapper.connect = look
+        connection_created.connect(connected, weak=False)
+
+    def watch_programs(self):
+        """Start no program: psql, or another manage.py, would read the settings anew. A fork keeps the guard."""
+
+        def refuse(*args, **kwargs):
+            command = kwargs.get("args", args[0] if args else "")
+            program = command.split() if isinstance(command, str) else list(map(os.fsdecode, command))
+            name = os.path.basename(program[0]) if program else "?"
+            self.refuse(NotStarted, f"the program {name} was not started: it could reach another database")
+
+        def refuse_process(_process, *args, **kwargs):
+            refuse(*args, **kwargs)
+
+        subprocess.Popen.__init__ = refuse_process
+        multiprocessing.util.spawnv_passfds = lambda path, *_args: refuse([path])
+        for name in ("system", "posix_spawn", "posix_spawnp", "execv", "execve"):
+            if hasattr(os, name):
+                setattr(os, name, lambda path, *_args: refuse([path]))
+
+    def close_open(self):
+        """Close what was opened before, by AppConfig.ready() for one, in whatever thread, pool or variable it is."""
+        for alias in connections:
+            try:
+                wrapper = connections[alias]
+            except ImproperlyConfigured:  # a driver that is not installed: nothing can be open
+                continue
+            for pool in getattr(wrapper, "_connection_pools", {}).values():
+                pool.close()
+            getattr(wrapper, "_connection_pools", {}).clear()
+            wrapper.close()
+        kinds = tuple(kind for kind, _close in self.drivers)
+        for thing in gc.get_objects():
+            if kinds and issubclass(type(thing), kinds):
+                next(close for kind, close in self.drivers if issubclass(type(thing), kind))(thing)

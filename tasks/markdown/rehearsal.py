@@ -1,0 +1,121 @@
+"""The rehearsal as a person reads it: a row per migration, and a chart of its statements and their locks."""
+
+from __future__ import annotations
+
+import re
+
+from tasks.markdown.text import block, cell, code, count, duration, table
+from tasks.release.rehearsal import MigrationRehearsal, Rehearsal, Statement
+
+CHART_LIMIT = 40  # bars; the longest statements are shown
+LABEL_LENGTH = 60
+# Mermaid's styles for bars: red, the theme's colour, grey.
+STYLES = {"reads and writes": "crit, ", "writes": "active, ", "": "done, "}
+SHORT_LOCKS = {
+    "AccessExclusiveLock": "reads and writes",
+    "ExclusiveLock": "writes",
+    "ShareRowExclusiveLock": "writes",
+    "ShareLock": "writes",
+}
+
+
+def rehearsal_section(rehearsal: Rehearsal) -> str:
+    """What each migration did on the restored backup."""
+    findings = "\n".join(f"- ⚠ {cell(finding)}" for finding in rehearsal.findings)
+    if not rehearsal.migrations:
+        return f"## Rehearsal\n\n{findings or 'Nothing was to be rehearsed.'}"
+    rows = [_row(one) for one in rehearsal.migrations]
+    head = ("Migration", "Time", "Blocks", "Strongest lock", "Rewrites", "Old code", "Reversed", "Lost", "Again")
+    how = (
+        f"On the restored backup, in {duration(rehearsal.seconds)}: applied, tried with the code of"
+        f" {code(rehearsal.previous_commit[:12])}, reversed, applied again."
+    )
+    parts = [
+        "## Rehearsal",
+        how,
+        table(head, rows),
+        findings,
+        *(_troubles(one) for one in rehearsal.migrations),
+        chart(rehearsal),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def chart(rehearsal: Rehearsal) -> str:
+    """A mermaid gantt of the statements: red keeps readers and writers waiting, coloured writers, grey nobody."""
+    statements = [statement for one in rehearsal.migrations for statement in one.statements]
+    if not statements:
+        return ""
+    shown = set(map(id, sorted(statements, key=lambda statement: -statement.seconds)[:CHART_LIMIT]))
+    lines = ["gantt", "    dateFormat x", "    axisFormat %M:%S.%L", "    todayMarker off"]
+    offset = 0.0
+    for one in rehearsal.migrations:
+        bars = [statement for statement in one.statements if id(statement) in shown]
+        if bars:
+            lines.append(f"    section {_plain(one.migration)}")
+        for statement in bars:
+            begin = round((offset + statement.began_s) * 1000)
+            end = begin + max(1, round(statement.seconds * 1000))
+            lines.append(f"    {_label(statement)} :{STYLES[_blocks(statement)]}{begin}, {end}")
+        offset += one.seconds or 0
+    left_out = len(statements) - len(shown)
+    note = f"\n\nThe {CHART_LIMIT} longest; {count(left_out, 'shorter statement')} left out." if left_out > 0 else ""
+    return (
+        "Statements over time: red keeps readers and writers of a table waiting, blue writers, grey nobody.\n\n"
+        + block("\n".join(lines), "mermaid")
+        + note
+    )
+
+
+def _row(one: MigrationRehearsal) -> tuple[str, ...]:
+    if one.error:
+        return (code(one.migration), "**failed**", *[""] * 7)
+    if one.seconds is None:
+        return (code(one.migration), "not reached", *[""] * 7)
+    strongest = max(one.locks, key=lambda lock: (lock.blocks != "", lock.held_s), default=None)
+    lost = sum(loss.count for loss in one.losses if loss.kind != "added")
+    return (
+        code(one.migration),
+        duration(one.seconds),
+        duration(one.blocking_s) if one.blocking_s else "nobody",
+        f"{cell(strongest.mode)} on {cell(strongest.relation)}, {duration(strongest.held_s)}" if strongest else "none",
+        cell(", ".join(one.rewrites)) or "none",
+        _yes({True: "works", False: "**breaks**"}, one.backward_compatible),
+        _yes({True: f"yes, {duration(one.reverse_s or 0)}", False: "**no**"}, one.reversible),
+        f"**{lost:,}**" if lost else ("nothing" if one.reversible else ""),
+        _yes({True: "identical", False: "**different**"}, one.again_identical),
+    )
+
+
+def _yes(words: dict[bool, str], answer: bool | None) -> str:
+    return "unknown" if answer is None else words[answer]
+
+
+def _troubles(one: MigrationRehearsal) -> str:
+    lines = [f"- could not be applied: {cell(one.error)}"] if one.error else []
+    lines += [f"- old code: {cell(broken.what)} fails: {cell(broken.error)}" for broken in one.broken]
+    if one.irreversible_because:
+        lines.append(f"- not reversed: {cell(one.irreversible_because)}")
+    lines += [f"- after the reversal: {cell(difference)}" for difference in one.schema_differences]
+    lines += [
+        f"- after the reversal: {loss.count:,} {'rows' if loss.column is None else f'values of {code(loss.column)}'}"
+        f" of {code(loss.relation)} {loss.kind}"
+        for loss in one.losses
+    ]
+    lines += [f"- applied again: {cell(difference)}" for difference in one.again_differences]
+    return f"### {cell(one.migration)}\n\n" + "\n".join(lines) if lines else ""
+
+
+def _blocks(statement: Statement) -> str:
+    found = [SHORT_LOCKS.get(mode, "") for mode in statement.locks.values()]
+    return next((harm for harm in ("reads and writes", "writes") if harm in found), "")
+
+
+def _label(statement: Statement) -> str:
+    times = f"{statement.count:,} times " if statement.count > 1 else ""
+    return _plain(times + " ".join(statement.sql.split()))[:LABEL_LENGTH] or "statement"
+
+
+def _plain(text: str) -> str:
+    """A text that ends no line and no label of mermaid, and is no directive of it."""
+    return re.sub(r"[^\w .,()=*+/<>'-]", " ", text.replace('"', "")).replace("<", "(").replace(">", ")").strip()

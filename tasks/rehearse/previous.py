@@ -1,0 +1,84 @@
+"""The previous release on the migrated copy: which of its queries and requests fail there that worked before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tasks.app.residence import Requested, Residence, Used
+from tasks.release.environment import Endpoint, Environment
+from tasks.release.rehearsal import Broken
+
+HEAD_CHARACTERS = 200  # of an answer, in the error of a request
+
+
+class Verdict(NamedTuple):
+    """What the previous release says about a migration."""
+
+    broken: tuple[Broken, ...]
+    unsure: tuple[str, ...]  # worked before, and can no longer be tried: a sentence each
+
+    @property
+    def compatible(self) -> bool | None:
+        """Whether it can go on as before; None: not all could be found out."""
+        if self.broken:
+            return False
+        return None if self.unsure else True
+
+
+class Previous:
+    """Its queries, of which those that failed before the first migration, or after an earlier one, do not count again.
+
+    Args:
+        app: Its resident.
+    """
+
+    def __init__(self, app: Residence) -> None:
+        self.app = app
+        # What a migration breaks is told once, with that migration.
+        self._known = {used.what for used in app.use() if used.error is not None}
+
+    def after(self, tables: Collection[str] | None) -> Verdict:
+        """What cannot be done any more since it was last asked.
+
+        Args:
+            tables: Only queries of models on these tables, or related to them; none: all.
+        """
+        failing = [used for used in self.app.use(_sorted(tables)) if used.error is not None and self._is_new(used)]
+        self._known |= {used.what for used in failing}
+        return Verdict(
+            tuple(_broken(used.what, used.query, used.error) for used in failing if not used.inconclusive),
+            tuple(f"{used.what} worked before: {used.error}" for used in failing if used.inconclusive),
+        )
+
+    def _is_new(self, used: Used) -> bool:
+        return used.what not in self._known
+
+
+def unexpected(environment: Environment, app: Residence, endpoints: Sequence[Endpoint]) -> dict[str, Requested]:
+    """The requests of the smoke test that are not answered with the status they should have, by what they ask."""
+    place = urlsplit(environment.smoke.base_url)
+    answers = app.requests(endpoints, place.netloc, secure=place.scheme == "https")
+    return {
+        answer.what: answer
+        for endpoint, answer in zip(endpoints, answers, strict=True)
+        if answer.status != endpoint.status
+    }
+
+
+def broken_requests(before: dict[str, Requested], after: dict[str, Requested]) -> tuple[Broken, ...]:
+    """Requests that are answered otherwise on the migrated copy than on one that was not migrated."""
+    return tuple(
+        _broken(what, what, answer.error or f"status {answer.status}: {answer.head[:HEAD_CHARACTERS]}")
+        for what, answer in after.items()
+        if what not in before or before[what].status != answer.status
+    )
+
+
+def _broken(what: str, query: str, error: str | None) -> Broken:
+    return Broken(what=what, query=query, error=error or "")
+
+
+def _sorted(tables: Collection[str] | None) -> list[str] | None:
+    return None if tables is None else sorted(tables)

@@ -1,0 +1,62 @@
+"""Sessions in the copy begin as those of the application do: with the settings of its role and its database."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from tasks.backup.scratch import server_of
+from tasks.database.connection import connect, explained
+from tasks.release.environment import Environment
+
+# The least specific first, as PostgreSQL ranks them; settings whose value is a list are quoted already.
+_SETTINGS = """
+select quote_ident(split_part(setting, '=', 1)), case when split_part(setting, '=', 1) in
+    ('search_path', 'local_preload_libraries', 'session_preload_libraries', 'temp_tablespaces')
+  then substr(setting, strpos(setting, '=') + 1) else quote_literal(substr(setting, strpos(setting, '=') + 1)) end
+from pg_db_role_setting, unnest(setconfig) as setting
+where setdatabase in (0, (select oid from pg_database where datname = current_database()))
+  and setrole in (0, coalesce((select oid from pg_roles where rolname = %(user)s), 0))
+order by setrole <> 0, setdatabase <> 0
+"""
+_USER = '"$user"'
+
+
+def settle(environment: Environment, user: str, dbname: str) -> tuple[str, ...]:
+    """Give a copy what the application's sessions find in the live database, though another role connects to it.
+
+    Args:
+        environment: Whose.
+        user: The role of the application, whose name "$user" stands for in a search_path.
+        dbname: The copy.
+
+    Returns:
+        A sentence for every setting that our role may not make.
+
+    Raises:
+        DatabaseError: A server cannot be reached or refuses.
+    """
+    with connect(environment.database, "rehearsal: settings") as connection:
+        try:
+            [(name, everywhere)] = connection.execute(
+                "select quote_ident(%s), case source when 'configuration file' then setting else boot_val end"
+                " from pg_settings where name = 'search_path'",
+                [user],
+            ).fetchall()
+            settings = {"search_path": everywhere} | dict(connection.execute(_SETTINGS, {"user": user}).fetchall())
+        except psycopg.Error as error:
+            raise explained(error, "cannot ask for the settings of the application's sessions") from None
+    settings["search_path"] = settings["search_path"].replace(_USER, name) or "''"
+    refused = []
+    server = server_of(environment)
+    with connect(server, "rehearsal: settings", dbname=server.maintenance_database, autocommit=True) as connection:
+        for setting, value in settings.items():
+            statement = f"ALTER DATABASE {{}} SET {setting} TO {value}"
+            try:
+                connection.execute(sql.SQL(statement).format(sql.Identifier(dbname)))
+            except psycopg.Error as error:
+                if error.sqlstate is None:
+                    raise explained(error, "cannot give the copy its settings") from None
+                words = str(error).partition("\n")[0]
+                refused.append(f"the rehearsal ran without the application's setting {setting}: {words}")
+    return tuple(refused)

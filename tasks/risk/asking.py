@@ -1,0 +1,133 @@
+"""What the rules over operations ask of a case, so that each asks it in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tasks.risk.facts import Answer, Count, NoDatabase
+from tasks.risk.live import THROW_AWAY
+from tasks.risk.rule import Case
+
+TINY_ROWS = 1000  # read, indexed or rewritten within a few milliseconds
+LONG_TRANSACTION_S = 2  # about the lock timeout: older ones make a migration wait for its lock
+NOT_MEANT = (NoDatabase.BECAUSE, THROW_AWAY)  # nobody meant to ask: an open question is no news then
+BUSY_PER_S = 1  # scans or changed rows per second worth telling
+
+
+class Said(Enum):
+    """What the rows say about a condition that a migration relies on."""
+
+    BROKEN = "rows break it"
+    HELD = "no row breaks it"
+    OPEN = "it is not known, or an earlier pending migration changes the rows first"
+    NOT_ASKED = "there is no database to ask"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows say, and where that is from."""
+
+    said: Said
+    evidence: tuple[str, ...]
+
+
+def runs(case: Case) -> bool:
+    """Whether the operation does something to the database."""
+    return bool(case.operation["allowed"]) and not case.operation["state_only"] and not case.migration.backwards
+
+
+def changed(case: Case) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The column before and after an operation on one field."""
+    fields = case.operation["fields"]
+    return (fields[0]["old"], fields[0]["new"]) if fields else (None, None)
+
+
+def is_known(case: Case, table: str) -> bool:
+    """Whether running code may use a table."""
+    return not case.history.is_new(table)
+
+
+def row_count(case: Case, table: str) -> int | None:
+    """How many rows a table has before the release; 0 for one that a pending migration makes, None: unknown."""
+    now = case.history.table_now(table)
+    return 0 if now is None else case.facts.rows(now).value
+
+
+def burden(case: Case, table: str) -> tuple[str, ...] | None:
+    """What makes reading or writing every row of a table felt; None: nobody feels it.
+
+    A table that a pending migration makes, or that has next to no rows, is dealt with at once.
+    """
+    now = case.history.table_now(table)
+    if now is None:
+        return None
+    rows, facts = case.facts.rows(now), case.facts
+    if rows.value is not None and rows.value <= TINY_ROWS:
+        return None
+    evidence = [rows.evidence]
+    traffic = facts.traffic(now)
+    if traffic.value is not None and max(traffic.value.reads_per_s, traffic.value.writes_per_s) >= BUSY_PER_S:
+        evidence.append(traffic.evidence)
+    evidence += [listed.evidence for listed in (facts.partitions(now), facts.replicas(now)) if listed.value]
+    longest = facts.longest_transaction()
+    if longest.value is not None and longest.value > LONG_TRANSACTION_S:
+        evidence.append(longest.evidence)
+    return tuple(evidence)
+
+
+def rows_say(
+    case: Case,
+    table: str,
+    columns: Sequence[str],
+    ask: Callable[[str, list[str]], Answer[Count]],
+    of_nulls: Said = Said.HELD,
+) -> Rows:
+    """What the rows say about a condition.
+
+    Args:
+        case: At which moment.
+        table: Whose rows, by its name at that moment.
+        columns: The columns that the condition is about, by their names at that moment.
+        ask: The question, given the names in the database.
+        of_nulls: The answer where an earlier pending migration makes the columns and nothing fills them.
+    """
+    now = case.history.table_now(table)
+    if now is None:
+        return Rows(Said.HELD, ())
+    rows = case.facts.rows(now)
+    if rows.value == 0:
+        return Rows(Said.HELD, (rows.evidence,))
+    columns_now = [case.history.column_now(table, column) for column in columns]
+    made = [(table, column) for column, name in zip(columns, columns_now, strict=True) if name is None]
+    if made:
+        unfilled = case.history.columns_empty.issuperset(made) and not case.history.writers(table)
+        said = of_nulls if unfilled and (rows.value or of_nulls is Said.HELD) else _unknown(rows)
+        return Rows(said, (f"{table}.{made[0][1]} is made by an earlier pending migration",))
+    answer = ask(now, [name for name in columns_now if name is not None])
+    if answer.value is None:
+        return Rows(_unknown(answer), (answer.evidence,))
+    return _as_it_will_be(case, table, answer.value, answer.evidence)
+
+
+def _as_it_will_be(case: Case, table: str, found: Count, evidence: str) -> Rows:
+    """What the rows will say when the operation runs: an earlier migration may mend them."""
+    if found.count == 0:
+        return Rows(Said.OPEN if found.sampled else Said.HELD, (evidence,))
+    if writers := case.history.writers(table):
+        return Rows(Said.OPEN, (evidence, f"{', '.join(writers)} may change that before: the rehearsal decides"))
+    return Rows(Said.BROKEN, (evidence,))
+
+
+def _unknown(answer: Answer[Any]) -> Said:
+    nobody = answer.value is None and any(because in answer.evidence for because in NOT_MEANT)
+    return Said.NOT_ASKED if nobody else Said.OPEN
+
+
+def field_path(case: Case) -> str:
+    """`model.field`, as the migration says it."""
+    told = case.operation["fields"]
+    model = str(case.operation["model"] or "").lower()
+    return f"{model}.{told[0]['name']}" if told else model

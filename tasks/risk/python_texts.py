@@ -1,0 +1,72 @@
+"""Names and texts in the code of a data migration: what was imported, and SQL that is put together from parts."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from tasks.risk.python_source import Imported
+from tasks.risk.values import Value
+from tasks.risk.vocabulary import words
+
+if TYPE_CHECKING:
+    from tasks.risk.python_calls import Calls
+
+UNKNOWN_NAME = "_unknown_"  # stands for a part of a text that is not written in the code
+# Modules whose functions talk to somebody else.
+OUTSIDE = words(
+    "requests httpx aiohttp urllib3 urllib.request http.client boto3 botocore smtplib socket ftplib paramiko redis pika"
+    " kafka stripe slack_sdk sendgrid twilio elasticsearch opensearchpy grpc google.cloud subprocess"
+)
+
+
+def text_of(calls: Calls, node: ast.expr | None) -> str | None:  # noqa: PLR0911 - one branch for each form
+    """A text that is written in the code; parts that are not are put as the name `_unknown_`."""
+    match node:
+        case ast.Constant() if isinstance(node.value, str):
+            return node.value
+        case ast.Name():
+            known = calls.reading.names.get(node.id)
+            if known is not None:
+                return known.text if known.kind == "literal" else None
+            return text_of(calls, calls.reading.module.constants.get(node.id))
+        case ast.JoinedStr():
+            return "".join(text_of(calls, part) or UNKNOWN_NAME for part in node.values)
+        case ast.FormattedValue():
+            return text_of(calls, node.value)
+        case ast.Attribute():
+            return calls.value(node).text if node.attr == "db_table" else None
+        case ast.BinOp() if isinstance(node.op, ast.Add):
+            left, right = text_of(calls, node.left), text_of(calls, node.right)
+            return None if left is None and right is None else (left or UNKNOWN_NAME) + (right or UNKNOWN_NAME)
+        case ast.BinOp() if isinstance(node.op, ast.Mod):
+            left = text_of(calls, node.left)
+            return left.replace("%s", UNKNOWN_NAME) if left is not None else None
+        case ast.Call() if isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "strip"):
+            return text_of(calls, node.func.value)
+    return None
+
+
+def imported_value(what: Imported) -> Value:
+    """What an imported name stands for."""
+    dotted = f"{what.module}.{what.name}" if what.name else what.module
+    parts = what.module.split(".")
+    is_model = "models" in parts and what.name[:1].isupper() and not what.name.isupper()
+    if is_model and not what.module.startswith(("django.db", "django.contrib.gis", "django.contrib.postgres")):
+        return Value("model", f"{parts[parts.index('models') - 1]}.{what.name}", real=True, text=dotted)
+    if not what.name or what.name.islower():
+        return Value("module", text=dotted)
+    return Value("other", text=dotted)
+
+
+def is_outside(dotted: str) -> bool:
+    """Whether a dotted name is of a module that talks to somebody else."""
+    return any(dotted == module or dotted.startswith(f"{module}.") for module in OUTSIDE)
+
+
+def computes(node: ast.expr) -> bool:
+    """Whether an expression computes with the value that is there: F("n") + 1."""
+    return isinstance(node, ast.BinOp) and any(
+        isinstance(each, ast.Call) and getattr(each.func, "id", getattr(each.func, "attr", "")) == "F"
+        for each in ast.walk(node)
+    )

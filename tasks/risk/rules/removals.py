@@ -1,0 +1,184 @@
+"""Columns and tables that go: running code that still uses them, and what was in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.release.risk import Finding
+from tasks.risk import rendered
+from tasks.risk.asking import changed, field_path, is_known, runs
+from tasks.risk.references import told
+from tasks.risk.rule import Case, Rule
+from tasks.risk.rules.references import serving_uses
+
+
+def _dropped_column(case: Case) -> str | None:
+    old = changed(case)[0]
+    if case.operation["kind"] == "AlterOrderWithRespectTo":
+        start = f'ALTER TABLE {rendered.quoted(str(case.operation["table"]))} DROP COLUMN "_order"'
+        return "_order" if any(one.startswith(start) for one in rendered.statements(case.migration)) else None
+    if case.operation["kind"] != "RemoveField" or old is None or old["type"] is None:
+        return None
+    return str(old["column"])
+
+
+def _dropped_tables(case: Case) -> list[str]:
+    """Tables that an operation drops: a model's, and those behind its many-to-many fields."""
+    if case.operation["kind"] not in ("DeleteModel", "RemoveField"):
+        return []
+    behind = [told["old"]["many_to_many_table"] for told in case.operation["fields"] if told["old"]]
+    dropped = [table for table in behind if table and rendered.drops_table(case.migration, table)]
+    return [case.operation["table"], *dropped] if case.operation["kind"] == "DeleteModel" else dropped
+
+
+def is_out_of_use(case: Case) -> bool:
+    """Whether the code that serves is known not to name what goes."""
+    uses = serving_uses(case)
+    return uses is not None and not any(use.certain for use in uses)
+
+
+class RemoveColumn(Rule):
+    """Django names every column in every statement."""
+
+    id = "remove-column"
+    catches = "A column is dropped that running code still reads and writes."
+    severity = "high"
+    harm = "old code"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """A column that an earlier pending migration adds is unknown to running code."""
+        if not runs(case) or (column := _dropped_column(case)) is None:
+            return
+        table = case.operation["table"]
+        if not is_known(case, table) or case.history.column_now(table, column) is None or is_out_of_use(case):
+            return
+        now = case.history.table_now(table) or table
+        usage, dependents = case.facts.usage(now, column), case.facts.dependents(now, column)
+        yield self.finding(
+            case,
+            f"Every SELECT and INSERT of the running release on {table} fails: Django names {column} in each.",
+            evidence=[
+                *told(serving_uses(case) or ()),
+                usage.evidence if usage.value is not None else "",
+                f"DROP COLUMN ... CASCADE takes along: {dependents.evidence}" if dependents.value else "",
+            ],
+            mitigation=(
+                (
+                    f"Release code without the field first: SeparateDatabaseAndState(state_operations=[RemoveField("
+                    f"'{field_path(case)}')]), after making {column} nullable or giving it a database default."
+                ),
+                (
+                    f"Drop it in the release after: RunSQL('ALTER TABLE {rendered.quoted(table)} DROP COLUMN "
+                    f"{rendered.quoted(column)}')."
+                ),
+            ),
+            subject=f"{table}.{column}",
+        )
+
+
+class LoseColumn(Rule):
+    """Django's way back makes the column, not the values."""
+
+    id = "lose-column"
+    catches = "A column is dropped that has values, which no reversal brings back."
+    severity = "high"
+    harm = "loss"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """A column without values, or of a table without rows, loses nothing."""
+        if not runs(case) or (column := _dropped_column(case)) is None:
+            return
+        table = case.operation["table"]
+        now, column_now = case.history.table_now(table), case.history.column_now(table, column)
+        if now is None or column_now is None:
+            return
+        rows = case.facts.rows(now)
+        nulls = case.facts.nulls(now, column_now)
+        empty = nulls.value is not None and not nulls.value.sampled and 0 < nulls.value.of == nulls.value.count
+        if rows.value == 0 or empty:
+            return
+        old = changed(case)[0]
+        bare = old is not None and not (old["null"] or old["default"] or old["db_default"] or old["generated"])
+        if old is not None and old["generated"]:
+            return
+        way_back = "fails where there are rows" if bare else "makes the column without its values"
+        yield self.finding(
+            case,
+            f"The values of {table}.{column} are lost; reversing the migration {way_back}.",
+            evidence=[rows.evidence if rows.value is not None else "", nulls.evidence],
+            mitigation=(
+                f"Keep them: CREATE TABLE {rendered.quoted(f'{table}_{column}')} AS TABLE {rendered.quoted(table)};",
+                "Or be sure of the backup.",
+            ),
+            subject=f"{table}.{column}",
+        )
+
+
+class RemoveTable(Rule):
+    """Running code still reads and writes a table."""
+
+    id = "remove-table"
+    catches = "A table is dropped that running code still uses."
+    severity = "high"
+    harm = "old code"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """A table that an earlier pending migration makes is unknown to running code."""
+        if not runs(case):
+            return
+        for table in [] if is_out_of_use(case) else _dropped_tables(case):
+            if not is_known(case, table):
+                continue
+            now = case.history.table_now(table) or table
+            usage, dependents, keys = (
+                case.facts.usage(now),
+                case.facts.dependents(now),
+                case.facts.referenced_by(now),
+            )
+            yield self.finding(
+                case,
+                f"Every statement of the running release on {table} fails once it is dropped.",
+                evidence=[
+                    *told(serving_uses(case) or ()),
+                    usage.evidence if usage.value is not None else "",
+                    f"DROP TABLE ... CASCADE takes along: {dependents.evidence}" if dependents.value else "",
+                    f"DROP TABLE ... CASCADE drops foreign keys: {keys.evidence}" if keys.value else "",
+                ],
+                mitigation=(
+                    "Release code without it first: SeparateDatabaseAndState(state_operations=[<this operation>]).",
+                    f"Drop it in the release after: RunSQL('DROP TABLE {rendered.quoted(table)}').",
+                ),
+                subject=table,
+            )
+
+
+class LoseTable(Rule):
+    """Django's way back makes the table, not the rows."""
+
+    id = "lose-table"
+    catches = "A table is dropped that has rows, which no reversal brings back."
+    severity = "high"
+    harm = "loss"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """An empty table loses nothing."""
+        if not runs(case):
+            return
+        for table in _dropped_tables(case):
+            now = case.history.table_now(table)
+            rows = case.facts.rows(now) if now is not None else None
+            if now is None or rows is None or rows.value == 0:
+                continue
+            yield self.finding(
+                case,
+                f"The rows of {table} are lost; reversing the migration makes an empty table.",
+                evidence=[rows.evidence],
+                mitigation=(
+                    f"Keep them: ALTER TABLE {rendered.quoted(table)} RENAME TO {rendered.quoted(f'{table}_old')};",
+                    "Drop that when nobody misses it; or be sure of the backup.",
+                ),
+                subject=table,
+            )
+
+
+RULES: tuple[Rule, ...] = (RemoveColumn(), LoseColumn(), RemoveTable(), LoseTable())

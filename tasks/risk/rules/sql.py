@@ -1,0 +1,312 @@
+"""Rules over statements that change the schema, written by hand: RunSQL, `cursor.execute`, third-party operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tasks.release.risk import Finding
+from tasks.risk.rule import Case, Rule
+from tasks.risk.rules.sql_constraints import Constraint, duplicates
+from tasks.risk.rules.sql_rows import RULES as ROW_RULES
+from tasks.risk.rules.sql_rule import ALONE, SqlRule, django_default, now_in, weight_of
+from tasks.risk.spots import Spot
+from tasks.risk.type_changes import Cost, Fit, cost, fit
+
+
+class AddIndex(SqlRule):
+    """CREATE INDEX and REINDEX let nobody write until they are done."""
+
+    id = "sql-add-index"
+    catches = "An index is built by hand-written SQL without CONCURRENTLY on a table that has rows."
+    severity = "medium"
+    harm = "blocks"
+    kinds = frozenset({"create-index", "reindex"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """Index builds that keep writers waiting."""
+        action = spot.action
+        weight = weight_of(case, spot)
+        if "concurrently" in action.marks or (action.table and weight.small):
+            return
+        table = action.table or action.name
+        if action.kind == "reindex":
+            yield self.found(
+                case,
+                spot,
+                f"REINDEX keeps writers of {table} waiting, and readers that use the index, until it is built anew",
+                [f"SQL: REINDEX {action.text} CONCURRENTLY {action.name}, {ALONE}"],
+                evidence=weight.evidence,
+            )
+            return
+        unique = "UNIQUE " if "unique" in action.marks else ""
+        columns = action.text
+        yield self.found(
+            case,
+            spot,
+            f"building index {action.name} keeps every INSERT, UPDATE and DELETE on {table} waiting until it is done",
+            [
+                f"SQL: CREATE {unique}INDEX CONCURRENTLY {action.name} ON {table} ({columns}), {ALONE}",
+                (
+                    f"Django: AddIndexConcurrently(…, models.Index(…, name={action.name!r})) from"
+                    " django.contrib.postgres.operations, with `atomic = False`"
+                ),
+            ],
+            evidence=weight.evidence,
+        )
+        if unique and action.columns:
+            yield from duplicates(self, case, spot, action.columns)
+
+
+class Concurrently(SqlRule):
+    """What runs outside of transactions only, inside of one."""
+
+    id = "sql-concurrently-in-transaction"
+    catches = "A statement that refuses to run in a transaction is put into one."
+    severity = "blocked"
+    harm = "fails"
+    kinds = frozenset({"create-index", "drop-index", "reindex", "rewrite-table", "vacuum"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """CONCURRENTLY and VACUUM with anything beside them."""
+        if not spot.in_transaction or not spot.action.marks & {"concurrently", "alone"}:
+            return
+        what = "CONCURRENTLY" if "concurrently" in spot.action.marks else "VACUUM"
+        why = "the migration is atomic" if case.migration.atomic else "several statements are sent as one text"
+        yield self.found(
+            case,
+            spot,
+            f"the migration fails: {what} cannot run inside a transaction block, and {why}",
+            [
+                "write `atomic = False` in the Migration class",
+                "give RunSQL a list, one statement an entry; each is then sent by itself",
+            ],
+        )
+
+
+class AddColumn(SqlRule):
+    """ADD COLUMN ... NOT NULL, which running code knows nothing of."""
+
+    id = "sql-add-not-null-column"
+    catches = "A NOT NULL column is added without a default that stays, so that running code cannot insert."
+    severity = "high"
+    harm = "old code"
+    kinds = frozenset({"add-column", "drop-default"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """New NOT NULL columns, and defaults that are taken away again."""
+        action, weight = spot.action, weight_of(case, spot)
+        if weight.new:
+            return
+        table, column = action.table, action.name
+        steps = [
+            (
+                f"SQL: ALTER TABLE {table} ADD COLUMN {column} … DEFAULT <constant> NOT NULL, and leave it there until"
+                " no running code is without the column"
+            ),
+            django_default(case, column),
+        ]
+        added = [
+            each for each in spot.before if each.kind == "add-column" and (each.table, each.name) == (table, column)
+        ]
+        if action.kind == "drop-default":
+            if added and "not null" in added[-1].marks:
+                words = f"the default of the new column {table}.{column} is dropped: the running code cannot insert"
+                yield self.found(case, spot, words, steps)
+            return
+        if "not null" not in action.marks or action.marks & {"default", "volatile", "generated"}:
+            return
+        rows = case.facts.rows(now_in(case, table))
+        fails = rows.value is not None and rows.value > 0
+        yield self.found(
+            case,
+            spot,
+            f"{table}.{column} is NOT NULL without a default: it fails on a table that has rows, and"
+            " the running code, which"
+            " does not know the column, cannot insert",
+            steps,
+            evidence=weight.evidence,
+            severity="blocked" if fails else None,
+        )
+
+
+class Rewrite(SqlRule):
+    """The table is written anew, or scanned, under ACCESS EXCLUSIVE."""
+
+    id = "sql-rewrite-table"
+    catches = "A statement writes the table anew, or scans it, while nobody can read or write it."
+    severity = "high"
+    harm = "blocks"
+    kinds = frozenset({"add-column", "rewrite-table", "attach-partition", "add-exclusion"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """Rewrites and scans under ACCESS EXCLUSIVE."""
+        action, weight = spot.action, weight_of(case, spot)
+        if weight.small:
+            return
+        table, column = action.table or "every table", action.name
+        steps: Sequence[str]
+        if action.kind == "rewrite-table":
+            what = f"{action.text} writes {table} anew"
+            steps = ["leave it out of the release; pg_repack does it while the table is in use"]
+        elif action.kind == "attach-partition":
+            what = f"ATTACH PARTITION scans {column}"
+            steps = [
+                f"before: ALTER TABLE {column} ADD CONSTRAINT … CHECK (<bounds>) NOT VALID, then VALIDATE CONSTRAINT",
+            ]
+        elif action.kind == "add-exclusion":
+            what = f"the exclusion constraint {column} builds an index on {table}"
+            steps = ["plan a maintenance window: there is no concurrent way"]
+        elif "volatile" in action.marks or "generated" in action.marks:
+            what = f"the value of {table}.{column} differs from row to row, so that {table} is written anew"
+            steps = [
+                (
+                    f"SQL: ALTER TABLE {table} ADD COLUMN {column} {action.text} (NULL); then ALTER COLUMN {column} SET"
+                    " DEFAULT …, which is for new rows only"
+                ),
+                f"fill {column} in batches by a RunPython in a later migration with `atomic = False`",
+            ]
+        elif action.marks & {"check", "unique"}:
+            what = f"the constraint of the new column {table}.{column} scans {table}"
+            steps = [
+                f"SQL: add {column} without it; then ADD CONSTRAINT … NOT VALID and, in a later migration, VALIDATE"
+            ]
+        else:
+            return
+        yield self.found(
+            case, spot, f"{what} under ACCESS EXCLUSIVE: all readers and writers wait", steps, evidence=weight.evidence
+        )
+
+
+class ChangeType(SqlRule):
+    """ALTER COLUMN ... TYPE."""
+
+    id = "sql-change-column-type"
+    catches = "ALTER COLUMN ... TYPE rewrites the table, or refuses or cuts values."
+    severity = "high"
+    harm = "blocks"
+    kinds = frozenset({"alter-type"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """What the change costs, by the type that the column has now."""
+        action, weight = spot.action, weight_of(case, spot)
+        if weight.new:
+            return
+        table, column = action.table, action.name
+        answer = case.facts.column(now_in(case, table), case.history.column_now(table, column) or column)
+        if answer.value is None:
+            was, costs, fits = "a type that is not known", Cost.UNKNOWN, Fit.EITHER
+        else:
+            was = answer.value.type
+            costs, fits = cost(was, action.text), fit(answer.value.base_type, action.text)
+        evidence = (answer.evidence, *weight.evidence)
+        steps = [
+            (
+                f"add a column {column}_new {action.text} (NULL), write both, fill it in batches, then read it;"
+                f" drop {column} in a later release"
+            ),
+        ]
+        if costs is Cost.IMPOSSIBLE and "using" not in action.marks:
+            words = f"{table}.{column} is {was}: there is no cast to {action.text}, and the migration fails"
+            yield self.found(case, spot, words, ["write USING <expression>"], evidence=evidence, severity="blocked")
+        elif not weight.small and (costs is not Cost.NOTHING):
+            words = (
+                f"{table}.{column} goes from {was} to {action.text}: "
+                + ("its indexes are built anew" if costs is Cost.INDEXES else "the table is written anew")
+                + " under ACCESS EXCLUSIVE, and all readers and writers wait"
+            )
+            yield self.found(case, spot, words, steps, evidence=evidence)
+        elif fits is not Fit.ALL and answer.value is not None:
+            misfits = case.facts.misfits(now_in(case, table), column, action.text)
+            if misfits.value is None or misfits.value.count:
+                words = f"{table}.{column} goes from {was} to {action.text}: {fits.value}"
+                yield self.found(case, spot, words, steps, evidence=(*evidence, misfits.evidence))
+
+
+class Remove(SqlRule):
+    """DROP of what running code may use."""
+
+    id = "sql-remove"
+    catches = "A table, view or column that running code may still use is dropped, with everything in it."
+    severity = "high"
+    harm = "old code"
+    kinds = frozenset({"drop-column", "drop-table", "drop-view", "drop-cascade", "drop-function"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """What is gone afterwards."""
+        action = spot.action
+        made = [each for each in spot.before if each.kind.startswith("create-")]
+        if any(action.name in (each.table, each.name) for each in made) or weight_of(case, spot).new:
+            return
+        if action.kind in ("drop-table", "drop-view") and case.facts.exists(now_in(case, action.table)).value is False:
+            return
+        if action.kind in ("drop-view", "drop-function") and self._comes_back(case, spot):
+            return
+        usage = [
+            case.facts.usage(now_in(case, action.table), action.name if action.kind == "drop-column" else None).evidence
+        ] if action.table else []  # fmt: skip
+        if action.kind == "drop-cascade":
+            words = f"DROP {action.text} {action.name} CASCADE drops whatever depends on it, tables and columns too"
+            steps = ["drop by name what is meant to go, and then the rest without CASCADE"]
+        elif action.kind == "drop-column":
+            words = (
+                f"{action.table}.{action.name} is dropped: running code that names it fails, and its values are lost"
+            )
+            steps = [
+                (
+                    "first release: SeparateDatabaseAndState(state_operations=[RemoveField(…)]), and ALTER COLUMN"
+                    f" {action.name} DROP NOT NULL where it is NOT NULL"
+                ),
+                f"next release, when no running code names it: ALTER TABLE {action.table} DROP COLUMN {action.name}",
+            ]
+        else:
+            what = action.kind.removeprefix("drop-")
+            lost = ", and its rows are lost" if what == "table" else ""
+            words = f"the {what} {action.name} is dropped: running code that uses it fails{lost}"
+            steps = [
+                "first release: take it out of the code (DeleteModel as a state operation only)",
+                f"next release: DROP {what.upper()} {action.name}, after a backup of it",
+            ]
+        yield self.found(case, spot, words, steps, evidence=usage)
+
+    @staticmethod
+    def _comes_back(case: Case, spot: Spot) -> bool:
+        """Whether a later statement of the same atomic migration makes it again."""
+        texts = [text for each in case.migration.operations for text in each["sql"] or ()]
+        words = [" ".join(text.lower().replace('"', " ").split()) for text in texts]
+        name = spot.action.name.lower()
+        made = [f"create {what}{name}" for what in ("view ", "or replace view ", "materialized view ", "function ")]
+        return case.migration.atomic and any(each in text for text in words for each in made)
+
+
+class Rename(SqlRule):
+    """A name that running code looks for in vain."""
+
+    id = "sql-rename"
+    catches = "A table or column that running code knows gets another name."
+    severity = "high"
+    harm = "old code"
+    kinds = frozenset({"rename-table", "rename-column"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """Names that the running code looks for in vain."""
+        action = spot.action
+        if weight_of(case, spot).new:
+            return
+        what = f"{action.table}.{action.name}" if action.name else action.table
+        yield self.found(
+            case,
+            spot,
+            f"{what} is called {action.text} from then on: every query of the running code that names it fails",
+            [
+                (
+                    f"keep the name in the database: db_{'column' if action.name else 'table'} = "
+                    f"{(action.name or action.table)!r} in the model"
+                ),
+                "or expand and contract: a new one beside it, both written, the old one dropped a release later",
+            ],
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    AddIndex(), Concurrently(), AddColumn(), Rewrite(), ChangeType(), Remove(), Rename(), Constraint(), *ROW_RULES
+)  # fmt: skip

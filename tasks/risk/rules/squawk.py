@@ -1,0 +1,83 @@
+"""Rules over what our own judgement has no verdict on: squawk is asked, and what stays open is said to be open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.release.risk import Finding
+from tasks.risk.rule import Case, Rule
+from tasks.risk.rules.sql_rule import weight_of
+from tasks.risk.spots import is_unknown, runs, spots
+from tasks.risk.squawk import opinions
+
+
+class Unjudged(Rule):
+    """A statement that no rule knows."""
+
+    id = "unjudged-sql"
+    catches = "A statement has a form that no rule knows; what squawk says of it is shown as `squawk-<its rule>`."
+    severity = "unknown"
+    harm = "open"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """Findings of squawk on unknown statements; a finding of severity "unknown" where it has none."""
+        open_ones = [spot for spot in spots(case) if spot.action.kind == "unknown"]
+        try:
+            said = opinions([spot.statement.text for spot in open_ones])
+        except OSError as error:
+            said, failed = [()] * len(open_ones), str(error)
+        else:
+            failed = ""
+        for spot, violations in zip(open_ones, said, strict=True):
+            weight = weight_of(case, spot) if spot.action.table else None
+            heard = (
+                [each for each in violations if each.rule != "syntax-error"] if not (weight and weight.small) else []
+            )
+            evidence = (f"statement: {spot.statement.shown()}", failed, *(weight.evidence if weight else ()))
+            for violation in heard:
+                yield self.finding(
+                    case,
+                    violation.message,
+                    evidence=evidence,
+                    mitigation=[violation.help or f"https://squawkhq.com/docs/{violation.rule}"],
+                    subject=spot.action.table or spot.action.name,
+                    severity="high",
+                    file=spot.file,
+                    line=spot.line,
+                ).model_copy(update={"rule": f"squawk-{violation.rule}"})
+            if not heard:
+                yield self.finding(
+                    case,
+                    f"what this statement does to the running code is not known: {spot.action.text}",
+                    evidence=evidence,
+                    mitigation=["write it as plain statements, one thing each", "or let the rehearsal tell"],
+                    subject=spot.action.table or spot.action.name,
+                    file=spot.file,
+                    line=spot.line,
+                )
+
+
+class UnknownOperation(Rule):
+    """An operation that no rule knows."""
+
+    id = "unknown-operation"
+    catches = "An operation of a third party does something that is not, or not only, SQL."
+    severity = "unknown"
+    harm = "open"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """Operations that no rule knows and that cannot be judged by the SQL they render."""
+        operation, sql = case.operation, case.migration.sql.forward
+        if not runs(operation) or not is_unknown(operation):
+            return
+        because = [reason for reason in sql.because if reason.startswith(f"{operation['kind']} ")]
+        if because and sql.statements is not None:
+            yield self.finding(
+                case,
+                f"what {operation['class']} ({operation['describe']}) does is not known: {'; '.join(because)}",
+                mitigation=["write it with Django's own operations or RunSQL", "or let the rehearsal tell"],
+                subject=operation["table"] or operation["kind"],
+            )
+
+
+RULES: tuple[Rule, ...] = (Unjudged(), UnknownOperation())

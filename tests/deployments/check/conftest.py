@@ -1,0 +1,5 @@
+"""The throw-away Django projects of the application's tests serve here too."""
+
+from tests.tasks.app.django_projects import django_python, project
+
+__all__ = ["django_python", "project"]

@@ -1,0 +1,245 @@
+"""The resident reaches its target and nothing else, whatever the application tries."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.app.residence import Residence
+from tasks.release.errors import AppError
+from tests.tasks.app.django_projects import Project
+from tests.tasks.app.scratch import Scratch, scratch_of
+
+__all__ = ["scratch_of"]
+
+VERSIONS = ["3.2", "5.2"]
+# A database of another server for the settings, which nobody may reach; and what every test's application does first.
+OTHER = """
+DATABASES["other"] = dict(DATABASES["default"], NAME="elsewhere", USER="somebody")
+DATABASES["replica"] = dict(DATABASES["default"], HOST="replica.invalid")
+DATABASES["mirror"] = dict(DATABASES["default"], NAME="elsewhere2", USER="somebody", TEST={"MIRROR": "default"})
+DATABASES["bare"] = {"ENGINE": "django.db.backends.mysql", "NAME": "its driver is not installed"}
+DATABASES["lite"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nonexistent/lite.db"}
+"""
+READY = """
+from django.apps import AppConfig
+import psycopgN as driver
+
+KEPT = []
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        from django.db import connection
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_database()")
+            print("ready saw", cursor.fetchone())
+        if "DSN" in globals():
+            KEPT.append(driver.connect(DSN))
+"""
+
+
+@pytest.fixture
+def shop(project: Callable[[str], Project], scratch_of: Callable[..., Scratch]) -> Callable[..., Scratch]:
+    """Return a function that makes a project with one table, whose pending migration runs the code given later."""
+
+    def make(version: str = "5.2") -> Scratch:
+        made = project(version)
+        made.app("shop", "class Order(models.Model):\n    number = models.IntegerField()\n")
+        made.migration(
+            "shop",
+            "0001_initial",
+            'migrations.CreateModel("Order", fields=[("id", models.BigAutoField(primary_key=True)), '
+            '("number", models.IntegerField())]),',
+        )
+        scratch = scratch_of(made, "INSERT INTO shop_order (number) VALUES (1)")
+        settings = made.home / "site_settings.py"
+        settings.write_text(settings.read_text() + OTHER)
+        return scratch
+
+    return make
+
+
+def driver(version: str) -> str:
+    return "psycopg2" if version in ("oldest", "3.2") else "psycopg"
+
+
+def run(scratch: Scratch, code: str, *, driver: str = "psycopg") -> None:
+    """Write a pending migration that runs code; `driver`, `dsn` (the live database) and `connections` are at hand."""
+    scratch.project.migration(
+        "shop",
+        "0002_run",
+        "migrations.RunPython(run),",
+        after="0001_initial",
+        head=f"import {driver} as driver\nfrom django.db import connections\n"
+        f"dsn = {scratch.server.dsn(scratch.project.database)!r}\n\n"
+        "def run(apps, schema_editor):\n" + "".join(f"    {line}\n" for line in code.splitlines()),
+    )
+
+
+@pytest.mark.parametrize("version", ["oldest", *VERSIONS, "newest"])
+def test_the_settings_lead_to_the_target_and_nowhere_else(shop: Callable[..., Scratch], version: str) -> None:
+    scratch = shop(version)
+    run(
+        scratch,
+        "for alias in ('default', 'replica', 'mirror'):\n"
+        "    with connections[alias].cursor() as cursor:\n"
+        "        cursor.execute('SELECT current_database(), current_setting(%s)', ['lock_timeout'])\n"
+        f"        assert cursor.fetchone() == ({scratch.name!r}, '1500ms')\n"
+        "connections['replica'].close()",
+        driver=driver(version),
+    )
+    with scratch.resident() as app:
+        assert app.hello.redirected == ("default", "mirror", "replica")
+        assert app.hello.cut_off == ("bare", "lite", "other")
+        told_to_the_process = [Path(f"/proc/{app.hello.pid}/{what}").read_text() for what in ("environ", "cmdline")]
+        assert not any(scratch.server.password in text for text in told_to_the_process)
+        assert len(app.plan().pending) == 1
+        assert [entry.error for entry in app.use() if not entry.inconclusive] == [None] * 5
+        done = app.migrate()
+    assert done.error is None, done.error
+    assert done.migrations[0].refused == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("connections['other'].ensure_connection()", "the database 'other' is cut off"),
+        ("connections['lite'].ensure_connection()", "the database 'lite' is cut off"),
+        ("driver.connect(dsn)", "was closed: only"),
+        ("getattr(driver, 'Connection', driver).connect(dsn)", "was closed: only"),
+        ("import os; os.system('true')", "the program true was not started"),
+        ("import subprocess; subprocess.run(['/usr/bin/psql', dsn])", "the program psql was not started"),
+    ],
+)
+def test_what_a_migration_tries_elsewhere_is_refused(
+    shop: Callable[..., Scratch], version: str, code: str, told: str
+) -> None:
+    scratch = shop(version)
+    run(scratch, code, driver=driver(version))
+    with scratch.resident() as app:
+        done = app.migrate()
+        assert scratch.sessions() == 0
+    [record] = done.migrations
+    assert record.error is not None
+    assert told in record.error.message
+    assert any(told in sentence for sentence in record.refused)
+    assert scratch.server.password not in str(done)
+
+
+def test_an_asynchronous_connection_is_looked_at_too(shop: Callable[..., Scratch]) -> None:
+    scratch = shop("5.2")
+    run(
+        scratch,
+        "import asyncio\n"
+        "async def look(dsn):\n"
+        "    async with await driver.AsyncConnection.connect(dsn) as connection:\n"
+        "        cursor = await connection.execute('SELECT current_database()')\n"
+        "        return (await cursor.fetchone())[0]\n"
+        f"mine = driver.conninfo.make_conninfo(dsn, dbname={scratch.name!r})\n"
+        f"assert asyncio.run(look(mine)) == {scratch.name!r}\n"
+        "asyncio.run(look(dsn))",
+    )
+    with scratch.resident() as app:
+        [record] = app.migrate().migrations
+    assert record.error is not None
+    assert "was closed: only" in record.error.message
+
+
+def test_a_refusal_that_the_migration_swallows_is_told(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    run(scratch, "try:\n    driver.connect(dsn)\nexcept Exception:\n    pass")
+    with scratch.resident() as app:
+        [record] = app.migrate().migrations
+    assert record.error is None
+    assert len(record.refused) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_opened_while_the_application_started_is_closed(shop: Callable[..., Scratch], version: str) -> None:
+    scratch = shop(version)
+    dsn = f"DSN = {scratch.server.dsn(scratch.project.database)!r}\n"
+    scratch.project.write("shop/apps.py", dsn + READY.replace("psycopgN", driver(version)))
+    scratch.project.apps[:] = ["shop.apps.ShopConfig"]
+    scratch.project.settings()
+    with scratch.resident() as app:
+        assert scratch.sessions() == 0
+        assert app.hello.database == scratch.name
+        assert [entry.error for entry in app.use() if entry.what == "select shop.Order"] == [None]
+
+
+def test_a_target_that_is_not_the_one_meant_is_refused(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    for wrong in ({"oid": 1}, {"system_identifier": "1"}, {"dbname": scratch.project.database}):
+        with pytest.raises(AppError, match="was closed: only") as caught, scratch.resident(scratch.target(**wrong)):
+            pass
+        assert scratch.server.password not in str(caught.value)
+    with pytest.raises(AppError, match="has no database 'nope'"), scratch.resident(scratch.target(alias="nope")):
+        pass
+
+
+def processes(app: Residence) -> list[Path]:
+    """The resident and the processes that are its children."""
+    group = os.getpgid(app.hello.pid)
+    return [
+        entry
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and (entry / "stat").read_text().rpartition(")")[2].split()[2] == str(group)
+    ]
+
+
+def gone(paths: list[Path]) -> bool:
+    deadline = time.monotonic() + 10
+    while any(path.exists() for path in paths):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_resident_that_hangs_is_ended_and_told(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    run(scratch, "import time\nimport os\nos.fork()\ntime.sleep(600)")
+    alive: list[Path] = []
+
+    def hang(app: Residence) -> None:
+        alive.extend(processes(app))
+        app.migrate(timeout_s=2)
+
+    message = r"within 2 s while migrate, applying shop\.0002_run"
+    with pytest.raises(AppError, match=message) as caught, scratch.resident() as app:
+        hang(app)
+    assert gone(alive)
+    assert caught.value.hint
+
+
+def test_an_application_that_hangs_while_it_starts_is_ended(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    scratch.project.write("shop/models.py", "import time\ntime.sleep(600)\n")
+    with pytest.raises(AppError, match="within 3 s while starting"), scratch.resident(start_timeout_s=3):
+        pass
+
+
+def test_an_application_that_dies_is_told(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    run(scratch, "import os\nprint('last words', flush=True)\nos._exit(7)")
+    with pytest.raises(AppError, match="exit code 7") as caught, scratch.resident() as app:
+        app.migrate()
+    assert "last words" in caught.value.message
+    scratch.project.write("shop/models.py", "import nothing_like_it\n")
+    with pytest.raises(AppError, match="nothing_like_it"), scratch.resident():
+        pass
+
+
+def test_it_ends_when_its_starter_is_no_more(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    with scratch.resident() as app:
+        alive = processes(app)
+        app._dialogue._own.close()  # as the kernel does it for a process that is killed
+        assert gone(alive)

@@ -1,0 +1,265 @@
+"""Facts of live databases: what the catalogue says, names, and what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from tasks.risk.facts import Answer, Facts
+from tasks.risk.live import LiveFacts
+from tests.fix_postgres import PostgresServer
+from tests.tasks.risk.live_databases import facts, run, target
+
+__all__ = ["facts", "run"]  # fixtures
+
+
+def test_they_answer_what_a_rule_may_ask(facts: LiveFacts) -> None:
+    asked: Facts = facts
+    assert not [name for name in vars(Facts) if not name.startswith("_") and not hasattr(asked, name)]
+
+
+def test_a_table_that_is_not_there(facts: LiveFacts) -> None:
+    assert facts.exists("shop_order").value is False
+    unknown: list[Answer[Any]] = [
+        facts.rows("shop_order"),
+        facts.size_bytes("shop_order"),
+        facts.column("shop_order", "total"),
+        facts.nulls("shop_order", "total"),
+        facts.duplicates("shop_order", ["total"]),
+        facts.orphans("shop_order", "total", "shop_item", "id"),
+        facts.misfits("shop_order", "total", "integer"),
+        facts.violators("shop_order", "total > 0"),
+        facts.checked_not_null("shop_order", "total"),
+        facts.dependents("shop_order"),
+        facts.referenced_by("shop_order"),
+        facts.partitions("shop_order"),
+        facts.replicas("shop_order"),
+    ]
+    for answer in unknown:
+        assert answer.value is None
+        assert "there is no table shop_order in schema public" in answer.evidence
+
+
+def test_a_column_that_is_not_there(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run("create table shop_order (id int)")
+    for answer in (
+        facts.column("shop_order", "x"),
+        facts.nulls("shop_order", "x"),
+        facts.dependents("shop_order", "x"),
+    ):
+        assert answer.value is None
+        assert "shop_order has no column x" in answer.evidence
+
+
+@pytest.mark.parametrize(
+    ("table", "created"),
+    [
+        ("Shop Order", '"Shop Order"'),
+        ("bestellungen_größe", '"bestellungen_größe"'),
+        ("100%_{order}", '"100%_{order}"'),
+        ('"sales"."Order"', 'sales."Order"'),
+        ('sales"."Order', 'sales."Order"'),
+        ("t" * 70, '"' + "t" * 63 + '"'),
+        ("select", '"select"'),
+    ],
+)
+def test_names_are_djangos(facts: LiveFacts, run: Callable[[str], None], table: str, created: str) -> None:
+    run("create schema sales")
+    run(f"""create table {created} (id int primary key, "Größe %" text)""")
+    run(f"insert into {created} values (1, 'x'), (2, null), (3, 'x')")
+    assert facts.exists(table).value is True
+    assert facts.rows(table).value == 3
+    column = facts.column(table, "Größe %").value
+    assert column is not None
+    assert (column.type, column.not_null) == ("text", False)
+    nulls = facts.nulls(table, "Größe %").value
+    assert nulls is not None
+    assert (nulls.count, nulls.of) == (1, 3)
+    duplicates = facts.duplicates(table, ["Größe %"]).value
+    assert duplicates is not None
+    assert duplicates.count == 2
+    violators = facts.violators(table, "\"Größe %\" LIKE 'y%%'").value
+    assert violators is not None
+    assert violators.count == 2
+    orphans = facts.orphans(table, "Größe %", table, "Größe %").value
+    assert orphans is not None
+    assert orphans.count == 0
+
+
+def test_the_applications_schema_comes_first(
+    postgres: PostgresServer, database: str, run: Callable[[str], None]
+) -> None:
+    run("create schema shop;;create schema other")
+    run("create table shop.item (id int, total int);;insert into shop.item values (1, 1), (2, 2)")
+    run("create table item (id int, total int);;create index item_total on item (id)")
+    run("create index item_total on shop.item (total);;create table other.elsewhere (id int)")
+    run("create index far_away on other.elsewhere (id)")
+    with LiveFacts(target(postgres, database), "shop") as facts:
+        assert facts.rows("item").value == 2
+        assert "shop.item" in (facts.index("item_total").value or "")
+        elsewhere = facts.exists("elsewhere")
+        assert elsewhere.value is None
+        assert "in other" in elsewhere.evidence
+        far = facts.index("far_away")
+        assert far.value is None
+        assert "in other" in far.evidence
+    with LiveFacts(target(postgres, database), None) as facts:
+        assert facts.rows("item").value == 0
+
+
+@pytest.mark.parametrize(
+    ("definition", "type_", "base", "not_null", "has_default"),
+    [
+        ("varchar(50) not null", "character varying(50)", "character varying(50)", True, False),
+        ("numeric(10,2) default 0", "numeric(10,2)", "numeric(10,2)", False, True),
+        ("short", "short", "character varying(20)", False, False),
+        ("strict", "strict", "character varying(20)", True, True),
+        ("mood[]", "mood[]", "mood[]", False, False),
+        ("mood", "mood", "mood", False, False),
+        ("int generated by default as identity", "integer", "integer", True, True),
+        ("int generated always as (id + 1) stored", "integer", "integer", False, True),
+        ("timestamptz", "timestamp with time zone", "timestamp with time zone", False, False),
+    ],
+)
+def test_columns(
+    facts: LiveFacts,
+    run: Callable[[str], None],
+    definition: str,
+    type_: str,
+    base: str,
+    not_null: bool,
+    has_default: bool,
+) -> None:
+    run("create domain short as varchar(20);;create domain strict as short not null default 'x'")
+    run(f"create type mood as enum ('sad', 'glad');;create table t (id int, c {definition})")
+    run("create index t_c on t (id, c);;create index t_part on t (id) where c is not null")
+    column = facts.column("t", "c").value
+    assert column is not None
+    assert (column.type, column.base_type, column.not_null, column.has_default) == (type_, base, not_null, has_default)
+    assert column.indexed == ("t_c", "t_part")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "known"),
+    [
+        ('check ("Total" is not null)', True),
+        ('check ("Total" is not null) not valid', False),
+        ('check ("Total" > 0 and ("Total" is not null and id > 0))', True),
+        ('check ("Total" is not null or id > 0)', False),
+        ('check (id between 1 and 2 and "Total" is not null)', True),
+        ('check ("Total" > 0)', False),
+        ("check (note = 'AND (\"Total\" IS NOT NULL)')", False),
+        ("check (id is not null)", False),
+    ],
+)
+def test_a_check_that_proves_not_null(
+    facts: LiveFacts, run: Callable[[str], None], constraint: str, known: bool
+) -> None:
+    run(f'create table t (id int, "Total" int, note text);;alter table t add constraint c {constraint}')
+    assert facts.checked_not_null("t", "Total").value is known
+    run("insert into t values (1, 1, 'AND (\"Total\" IS NOT NULL)')")
+    nulls = facts.nulls("t", "Total")
+    assert nulls.value is not None
+    assert nulls.value.count == 0
+    assert ("constraint c" in nulls.evidence) is known  # no row was looked at
+
+
+def test_indexes_and_constraints(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run("create table t (id int, a int, constraint t_a_key unique (a));;create index t_id on t (id)")
+    run("alter table t add constraint positive check (id > 0) not valid;;insert into t values (1, 1), (1, 2)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        run("create unique index concurrently t_broken on t (id)")
+    assert facts.index("t_id").value == "CREATE INDEX t_id ON public.t USING btree (id)"
+    assert (facts.index("t_broken").value or "").endswith("(id) INVALID")
+    assert "UNIQUE (a)" in (facts.index("t_a_key").value or "")
+    assert "NOT VALID" in (facts.index("positive").value or "")
+    assert facts.index("nobody").value == ""
+
+
+def test_dependents(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run("create table t (id int, total int, other int, doubled int generated always as (total * 2) stored)")
+    run("create view v as select total from t;;create view w as select * from v")
+    run("create materialized view m as select id from t")
+    run("create function named() returns bigint language sql as 'select sum(total) from t'")
+    run("create function unrelated() returns int language sql as 'select 1 as subtotal'")
+    run("create function atomic() returns bigint language sql begin atomic select sum(other) from t; end")
+    run("create function touch() returns trigger language plpgsql as 'begin new.other = 1; return new; end'")
+    run("create trigger g before update of total on t for each row execute function touch()")
+    run("create policy p on t using (total > 0)")
+    everything = facts.dependents("t").value or ()
+    for expected in ("view v", "view w", "materialized view m", "function atomic()", "trigger g on t", "policy p on t"):
+        assert expected in everything
+    assert "function named() (its text names it)" in everything
+    assert not [name for name in everything if "unrelated" in name]
+    assert set(facts.dependents("t", "total").value or ()) == {
+        "view v",
+        "view w",
+        "function named() (its text names it)",
+        "trigger g on t",
+        "policy p on t",
+        "generated column t.doubled",
+    }
+    assert set(facts.dependents("t", "other").value or ()) == {
+        "function atomic()",
+        "function touch() (its text names it)",
+    }
+    assert facts.dependents("t", "doubled").value == ()
+
+
+def test_foreign_keys_and_partitions(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run("create schema far;;create table t (id int primary key, parent int references t)")
+    run("create table a (t_id int references t);;create table far.b (t_id int references t)")
+    run("create table p (id int, t_id int references t) partition by range (id)")
+    run("create table p1 partition of p for values from (0) to (10)")
+    run("create table p2 partition of p for values from (10) to (20) partition by list (t_id)")
+    run("create table p21 partition of p2 default;;create table heir () inherits (a)")
+    assert facts.referenced_by("t").value == ("a.t_id", "far.b.t_id", "p.t_id")
+    assert facts.partitions("p").value == ("p1", "p2", "p21")
+    assert facts.partitions("a").value == ("heir",)
+    assert facts.partitions("t").value == ()
+
+
+def test_a_throw_away_database_knows_its_catalogue_only(
+    postgres: PostgresServer, database: str, run: Callable[[str], None]
+) -> None:
+    run("create table t (id int primary key, code varchar(20), n int, constraint c check (n is not null))")
+    with LiveFacts(target(postgres, database), "public", data=False) as facts:
+        assert facts.exists("t").value is True
+        assert facts.column("t", "id").value is not None
+        assert facts.checked_not_null("t", "n").value is True
+        assert facts.index("t_pkey").value
+        assert (facts.dependents("t").value, facts.referenced_by("t").value, facts.partitions("t").value) == (
+            (),
+            (),
+            (),
+        )
+        unknown: list[Answer[Any]] = [
+            facts.rows("t"),
+            facts.size_bytes("t"),
+            facts.traffic("t"),
+            facts.usage("t"),
+            facts.usage("t", "n"),
+            facts.nulls("t", "code"),
+            facts.duplicates("t", ["code"]),
+            facts.orphans("t", "n", "t", "id"),
+            facts.misfits("t", "code", "varchar(10)"),
+            facts.violators("t", "n > 0"),
+            facts.replicas("t"),
+            facts.longest_transaction(),
+        ]
+        for answer in unknown:
+            assert answer.value is None
+            assert "throw-away database" in answer.evidence
+        # What the catalogue alone proves is known.
+        proven = [
+            facts.nulls("t", "id"),
+            facts.nulls("t", "n"),
+            facts.duplicates("t", ["n", "id"]),
+            facts.misfits("t", "code", "varchar(30)"),
+        ]
+        for count in proven:
+            assert count.value is not None
+            assert count.value.count == 0
