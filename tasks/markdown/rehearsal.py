@@ -25,7 +25,7 @@ def rehearsal_section(rehearsal: Rehearsal) -> str:
     if not rehearsal.migrations:
         return f"## Rehearsal\n\n{findings or 'Nothing was to be rehearsed.'}"
     rows = [_row(one) for one in rehearsal.migrations]
-    head = ("Migration", "Time", "Blocks", "Strongest lock", "Rewrites", "Old code", "Reversed", "Lost", "Again")
+    head = ("Migration", "Time", "Blocks", "Old code", "Reversed", "Lost", "Again")
     how = (
         f"On the restored backup, in {duration(rehearsal.seconds)}: applied, tried with the code of"
         f" {code(rehearsal.previous_commit[:12])}, reversed, applied again."
@@ -35,7 +35,7 @@ def rehearsal_section(rehearsal: Rehearsal) -> str:
         how,
         table(head, rows),
         findings,
-        *(_troubles(one) for one in rehearsal.migrations),
+        *(_details(one) for one in rehearsal.migrations),
         chart(rehearsal),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -69,17 +69,14 @@ def chart(rehearsal: Rehearsal) -> str:
 
 def _row(one: MigrationRehearsal) -> tuple[str, ...]:
     if one.error:
-        return (code(one.migration), "**failed**", *[""] * 7)
+        return (code(one.migration), "**failed**", *[""] * 5)
     if one.seconds is None:
-        return (code(one.migration), "not reached", *[""] * 7)
-    strongest = max(one.locks, key=lambda lock: (lock.blocks != "", lock.held_s), default=None)
+        return (code(one.migration), "not reached", *[""] * 5)
     lost = sum(loss.count for loss in one.losses if loss.kind != "added")
     return (
         code(one.migration),
         duration(one.seconds),
         duration(one.blocking_s) if one.blocking_s else "nobody",
-        f"{cell(strongest.mode)} on {cell(strongest.relation)}, {duration(strongest.held_s)}" if strongest else "none",
-        cell(", ".join(one.rewrites)) or "none",
         _yes({True: "works", False: "**breaks**"}, one.backward_compatible),
         _yes({True: f"yes, {duration(one.reverse_s or 0)}", False: "**no**"}, one.reversible),
         f"**{lost:,}**" if lost else ("nothing" if one.reversible else ""),
@@ -91,8 +88,15 @@ def _yes(words: dict[bool, str], answer: bool | None) -> str:
     return "unknown" if answer is None else words[answer]
 
 
-def _troubles(one: MigrationRehearsal) -> str:
+def _details(one: MigrationRehearsal) -> str:
     lines = [f"- could not be applied: {cell(one.error)}"] if one.error else []
+    lines += [
+        f"- {cell(lock.mode)} on {code(lock.relation)} for {duration(lock.held_s)}:"
+        f" {f'{lock.blocks} wait' if lock.blocks else 'nobody waits'}"
+        for lock in one.locks
+    ]
+    lines += [f"- {code(relation)} was written anew" for relation in one.rewrites]
+    lines += [f"- {count(rows, 'row')} of {code(relation)} written" for relation, rows in one.rows.items() if rows]
     lines += [f"- old code: {cell(broken.what)} fails: {cell(broken.error)}" for broken in one.broken]
     if one.irreversible_because:
         lines.append(f"- not reversed: {cell(one.irreversible_because)}")

@@ -21,7 +21,7 @@ from tasks.rehearse.previous import Previous, broken_requests, unexpected
 from tasks.rehearse.session import settle
 from tasks.release.backup import Manifest
 from tasks.release.environment import Environment
-from tasks.release.errors import AppError, RefusedError
+from tasks.release.errors import AppError
 from tasks.release.plan import Plan
 from tasks.release.rehearsal import Broken, Rehearsal
 
@@ -77,21 +77,6 @@ def rehearse(
         findings=findings + tuple(passage.findings),
         rehearsed_at=datetime.now(UTC),
     )
-
-
-def refuse_failed(rehearsal: Rehearsal) -> None:
-    """Refuse to go on with migrations of which one failed on the restored backup.
-
-    Raises:
-        RefusedError: Names the migration and its error; nothing was changed on the real database.
-    """
-    for migration in rehearsal.migrations:
-        if migration.error:
-            raise RefusedError(
-                f"{migration.migration} cannot be applied to the restored backup: {migration.error}",
-                hint="nothing was changed on the real database: mend the migration or the data it meets, then release"
-                " the mended ref, or this one with `--release-id new`",
-            )
 
 
 def _at_work(

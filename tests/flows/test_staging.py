@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -13,11 +14,26 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.staging import staging
 from tasks.database.lock import advisory_lock
-from tasks.release.errors import MigrationError, RefusedError, ReleaseInProgressError
+from tasks.release.errors import RefusedError, ReleaseInProgressError
+from tasks.release.migration_set import hash_of
 from tasks.store.bucket import Bucket
+from tasks.store.evidence import newest
 from tests.fix_app import Site
 from tests.fix_prefect import PrefectServer
 
+PICKY = """
+from django.db import migrations
+
+
+def pick(apps, schema_editor):
+    if apps.get_model("documents", "Document").objects.filter(title="the one").first() is None:
+        raise RuntimeError("no such document")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("documents", "0003_category_index")]
+    operations = [migrations.RunPython(pick, migrations.RunPython.noop)]
+"""
 V11 = {"documents.0002_document_category", "documents.0003_category_index"}
 
 
@@ -42,6 +58,15 @@ def test_a_release_goes_to_staging_and_no_secret_is_left_anywhere(
     assert release.verification is not None
     assert release.verification.level == "restored"
     assert release.verification.rows == release.backup.rows
+    assert release.risk is not None
+    assert (release.risk.level, release.risk.findings) == ("low", ())
+    assert release.rehearsal is not None
+    assert release.plan is not None
+    assert [one.migration for one in release.rehearsal.migrations] == sorted(V11)
+    assert all(one.backward_compatible and one.again_identical for one in release.rehearsal.migrations)
+    proved = newest(Bucket(site.environment.storage), hash_of(release.plan))
+    assert proved is not None
+    assert (proved.release_id, proved.passed) == (release.id, True)
     assert release.applied is not None
     assert {migration.label for migration in release.applied.migrations} == V11
     assert site.applied() >= V11
@@ -49,8 +74,9 @@ def test_a_release_goes_to_staging_and_no_secret_is_left_anywhere(
     assert httpx.get(f"{site.url}/api/health").json()["release"] == site.commit_of("v1.1")
     assert any("documents.0002_document_category is being applied" in line for line in lines)
 
-    artifacts = httpx.post(f"{server.api}/artifacts/latest/filter", json={}).json()
-    data = {artifact["key"]: artifact["data"] for artifact in artifacts}
+    data = _artifacts(server)
+    assert "```mermaid\ngantt" in data["release-staging"]
+    assert "AccessExclusiveLock" in data["rehearsal-staging"]
     assert "v1.1 is on staging" in data["release-staging"]
     assert 'ADD COLUMN "category"' in data["release-staging"]
     assert data["migrate-staging"] == 100.0
@@ -88,21 +114,38 @@ def test_a_dry_run_changes_nothing(here: Site) -> None:
     assert not here.applied() & V11
 
 
-def test_a_bad_migration_fails_the_run_and_the_mended_release_goes_on(here: Site) -> None:
+def test_what_is_blocked_is_refused_before_anything_is_touched(here: Site, prefect_server: PrefectServer) -> None:
     staging("v1.1", return_state=True)
-    with pytest.raises(MigrationError, match="null values") as caught:
+    with pytest.raises(RefusedError, match=r"v1\.2-not-null is blocked"):
         staging("v1.2-not-null")
-    assert caught.value.failed is not None
     failed = next(here.ledger.newest())
     assert failed.status == "failed"
-    assert failed.stages["applied"].error
-    assert failed.result("applied") is None
-    # The code that goes with the failed migration is not served: the reload comes after it.
-    assert httpx.get(f"{here.url}/api/health").json()["release"] == here.commit_of("v1.1")
+    assert failed.risk is not None
+    assert failed.risk.level == "blocked"
+    assert {finding.rule for finding in failed.risk.findings} >= {"null-values"}
+    assert failed.backup is None
+    assert here.checkout.commit == here.commit_of("v1.1")
+    assert "null-values" in _artifacts(prefect_server)["risk-staging"]
 
     state = staging("develop", return_state=True)
     assert state.is_completed()
     assert next(here.ledger.newest()).status == "finished"
+
+
+def test_what_fails_on_the_restored_backup_goes_no_further(here: Site, prefect_server: PrefectServer) -> None:
+    """No rule can know what a data migration meets."""
+    here.publish({"apps/documents/migrations/0004_picky.py": PICKY}, on="v1.1", tag="v1.2-picky")
+    here.check_out("v1.1")
+    here.manage("migrate")
+    with pytest.raises(RefusedError, match=r"documents\.0004_picky on the backup: .*no such document"):
+        staging("v1.2-picky")
+    failed = next(here.ledger.newest())
+    assert failed.verification is not None
+    assert failed.rehearsal is not None
+    assert failed.code is None
+    assert "documents.0004_picky" not in here.applied()
+    assert "no such document" in _artifacts(prefect_server)["release-staging"]
+    assert not here.psql("SELECT datname FROM pg_database WHERE datname LIKE 'rb\\_scratch%%'")
 
 
 def test_two_releases_at_once_are_refused(here: Site) -> None:
@@ -126,6 +169,12 @@ def test_a_finished_release_is_not_repeated(here: Site) -> None:
     first = next(here.ledger.newest())
     staging("v1.1", release_id=first.id, return_state=True)
     assert next(here.ledger.newest()).stages == first.stages
+
+
+def _artifacts(server: PrefectServer) -> dict[str, Any]:
+    """The newest artifact of each key."""
+    found = httpx.post(f"{server.api}/artifacts/latest/filter", json={}).json()
+    return {artifact["key"]: artifact["data"] for artifact in found}
 
 
 class _WatchedProcesses:
