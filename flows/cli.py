@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from flows.follow import Run, follow, markdown_of, prefect_api, start, withdraw
+from tasks.markdown.text import without_charts
 from tasks.record.report import release_report
 from tasks.release.environment import load
 from tasks.release.errors import ConfigurationError, RunbookError
@@ -38,7 +39,7 @@ def deploy(
     with prefect_api() as api:
         run = start(api, f"staging/{environment}", f"{ref}-to-{environment}", parameters)
         ui = str(api.base_url).removesuffix("/").removesuffix("/api")
-        console.print(f"flow run [bold]{run.name}[/bold]: {ui}/runs/flow-run/{run.id}")
+        console.print(f"flow run [bold]{run.name}[/bold]: {ui}/v2/runs/flow-run/{run.id}")
         console.print("Ctrl-C stops only this view; the run goes on.", style="dim")
         try:
             ended = follow(api, run, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
@@ -68,7 +69,7 @@ def report(
     if release is None:
         console.print(f"no release of {environment} yet")
         return
-    console.print(Markdown(release_report(release)))
+    console.print(Markdown(without_charts(release_report(release))))
 
 
 @app.command()
@@ -80,7 +81,7 @@ def releases(environment: EnvironmentName) -> None:
 
 def _show_reports(api: httpx.Client, run: Run) -> None:
     for text in markdown_of(api, run):
-        console.print(Markdown(text))
+        console.print(Markdown(without_charts(text)))
 
 
 def _ledger(environment: str) -> Ledger:

@@ -19,7 +19,9 @@ from flows.cli import app
 from tasks.release import errors
 from tasks.release.environment import DIRECTORY_VARIABLE, Environment
 from tasks.release.errors import RunbookError
+from tasks.release.plan import ProblemRule
 from tasks.release.release import StageName
+from tasks.risk.rules import MIGRATION_RULES, OPERATION_RULES
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -84,6 +86,20 @@ def test_every_command_in_the_documentation_exists() -> None:
 def test_every_deployment_has_its_page(deployment: dict[str, Any]) -> None:
     chapter = str(deployment["entrypoint"]).split(".")[1]
     assert f"docs/{chapter}.md" in PAGES
+
+
+def test_every_rule_is_in_the_table_of_rules() -> None:
+    """The table is what the rules say of themselves; a mismatch shows the table to paste."""
+    rules = {rule.id: rule for rule in (*OPERATION_RULES, *MIGRATION_RULES)}
+    rows = [f"| `{rule.id}` | {rule.severity} | {rule.harm} | {rule.catches} |" for rule in rules.values()]
+    expected = "\n".join(["| rule | severity | harm | catches |", "|---|---|---|---|", *rows])
+    between = TEXT["docs/risk.md"].partition("<!-- rules: begin -->\n")[2].partition("\n<!-- rules: end -->")[0]
+    assert between == expected
+
+
+@pytest.mark.parametrize("problem", [rule for rule in get_args(ProblemRule) if rule != "unclassified"])
+def test_every_problem_of_a_plan_is_in_the_documentation(problem: str) -> None:
+    assert f"`{problem}`" in TEXT["docs/risk.md"]
 
 
 @pytest.mark.parametrize("stage", get_args(StageName))

@@ -673,6 +673,7 @@ class Renderer:
         because = []
         try:
             editor = self.connection.schema_editor(collect_sql=True, atomic=migration.atomic)
+            self.guess_names(editor)
             with reading(self.connection), self.guarded(), editor:
                 for leaf in leaves:
                     self.one(leaf, editor, backward, because)
@@ -684,6 +685,22 @@ class Renderer:
             self.touched.update(*(leaf.tables for leaf in leaves))
             return unknown([reason(error)])
         return {"statements": list(editor.collected_sql), "partial": bool(because), "because": because}
+
+    def guess_names(self, editor):
+        """Have it drop what an earlier pending operation is going to make under the name that Django gives it."""
+        drop = editor._delete_composed_index
+
+        def guessing(model, fields, constraint_kwargs, sql):
+            try:
+                return drop(model, fields, constraint_kwargs, sql)
+            except ValueError:  # not exactly one constraint is there
+                if model._meta.db_table not in self.touched:
+                    raise
+            suffix = "_uniq" if constraint_kwargs.get("unique") else "_idx"
+            name = editor._create_index_name(model._meta.db_table, columns(model, fields), suffix=suffix)
+            return editor.execute(editor._delete_constraint_sql(sql, model, name))
+
+        editor._delete_composed_index = guessing
 
     def one(self, leaf, editor, backward, because):
         """Render one operation; add to ``because`` what is missing from it or guessed in it."""

@@ -122,7 +122,12 @@ def _differences(answer: Entry, pending: Mapping[str, Entry]) -> Iterator[Proble
             message="whether the database is what the applied migrations say could not be found out:"
             f" {answer['drift_because']}",
         )
-    touched = {operation["table"] for entry in pending.values() for operation in entry["operations"]}
+    touched = {
+        operation["table"]
+        for entry in pending.values()
+        for operation in entry["operations"]
+        if operation["allowed"] and not operation["state_only"]
+    }
     for entry in answer["drift"] or ():
         yield _difference(entry, touched)
 

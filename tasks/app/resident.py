@@ -254,7 +254,7 @@ class Resident:
             def one(executor, state, migration, *args, **kwargs):
                 if executor.connection.alias != self.alias:
                     return original(executor, state, migration, *args, **kwargs)
-                with self.one(f"{migration.app_label}.{migration.name}", events, record):
+                with self.one(migration, events, record):
                     return original(executor, state, migration, *args, **kwargs)
 
             return one
@@ -266,13 +266,17 @@ class Resident:
             MigrationExecutor.apply_migration, MigrationExecutor.unapply_migration = kept
 
     @contextlib.contextmanager
-    def one(self, label, events, record):
+    def one(self, migration, events, record):
         """Tell of one migration and record it."""
+        label = f"{migration.app_label}.{migration.name}"
         if events:
             self.channel.send({"event": "before", "migration": label})
             self.channel.receive()
         del self.guard.refused[:]
-        recorder = self.recorder(self.connection, MigrationRecorder.Migration._meta.db_table) if record else None
+        recorder = None
+        if record:
+            known = beside("resident_statement").brought_along(migration)
+            recorder = self.recorder(self.connection, MigrationRecorder.Migration._meta.db_table, known)
         found, began = dict(EMPTY, migration=label), time.monotonic()
         if recorder:
             recorder.begin()

@@ -29,11 +29,10 @@ from .resident_locks import (
     ask,
     blocked,
 )
-from .resident_statement import ALONE, CONCURRENTLY, IGNORED, LITERAL, WRITTEN, Entry, readable
+from .resident_statement import ALONE, CONCURRENTLY, IGNORED, WRITTEN, Entry, masked, readable
 
 TOLD = 2000  # characters of a statement
-DISTINCT = 200  # texts of one migration; further ones are told without their numbers and strings, so that they merge
-MOST = 1000  # texts; what comes then is one entry
+MOST = 1000  # texts of one migration; what comes then is one entry
 WATCHED = 100  # transactions of one migration that are looked at whatever they do
 SAMPLER_STARTS_WITHIN_S = 10
 IN_ERROR = 3  # PQTRANS_INERROR
@@ -54,11 +53,13 @@ class Transaction:
 class Recorder:
     """Records between ``begin`` and ``end`` what goes over one of Django's connections."""
 
-    def __init__(self, connection, bookkeeping):
+    def __init__(self, connection, bookkeeping, known=()):
         self.connection = connection
+        self.known = known  # strings and numbers that may be told, since they are not taken from rows
         self.bookkeeping = connection.ops.quote_name(bookkeeping)  # the table of applied migrations
         self.spent = 0.0  # by our own looks
-        self.entries = {}
+        self.entries = {}  # by what is told of the text
+        self.texts = {}  # the entry of a text as it was sent
         self.transaction, self.transactions = None, 0
         self.held, self.rows, self.blocking = {}, {}, 0.0
         self.touched = {}  # rows per table, as the server counted them at the end of the last transaction
@@ -128,20 +129,22 @@ class Recorder:
     # -- statements ----------------------------------------------------------------------------------------------------
 
     def entry(self, text):
-        """The entry of a text, by its masked form where there are too many."""
-        found = self.entries.get(text)
+        """The entry of a text: texts that differ only in values of rows have one."""
+        found = self.texts.get(text)
+        if found is not None:
+            return found
+        told = masked(text, self.known)
+        found = self.entries.get(told)
+        if found is None and len(self.entries) >= MOST:
+            told = OTHER
+            found = self.entries.get(told)
         if found is None:
-            if len(self.entries) >= DISTINCT:
-                text = LITERAL.sub("?", text)
-                found = self.entries.get(text)
-            if found is None and len(self.entries) >= MOST:
-                text = OTHER
-                found = self.entries.get(text)
-            if found is None:
-                found = self.entries[text] = Entry(text, self.now())
-                written = WRITTEN.match(text)
-                if written:
-                    found.table = self.named(written.group(1))
+            found = self.entries[told] = Entry(told, self.now())
+            written = WRITTEN.match(told)
+            if written:
+                found.table = self.named(written.group(1))
+        if len(self.texts) < MOST:
+            self.texts[text] = found
         return found
 
     def named(self, name):

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from tasks.markdown.text import block, cell, code, count, duration, table
 from tasks.release.rehearsal import MigrationRehearsal, Rehearsal, Statement
 
 CHART_LIMIT = 40  # bars; the longest statements are shown
-LABEL_LENGTH = 60
-# Mermaid's styles for bars: red, the theme's colour, grey.
+STATEMENT_LENGTH = 120  # characters of a statement in the table; the record has more
+SECTION_LENGTH = 26  # characters of a migration, left of its bars
+# Mermaid's styles for bars, coloured below.
 STYLES = {"reads and writes": "crit, ", "writes": "active, ", "": "done, "}
+# The Prefect UI draws on a dark ground and shrinks what is wider than its column.
+SETTINGS = {
+    "theme": "base",
+    "themeVariables": {
+        "textColor": "#e2e8f0",
+        "titleColor": "#e2e8f0",
+        "taskTextColor": "#ffffff",
+        "taskTextDarkColor": "#ffffff",
+        "taskTextLightColor": "#ffffff",
+        "taskTextOutsideColor": "#e2e8f0",
+        "critBkgColor": "#dc2626",
+        "critBorderColor": "#dc2626",
+        "activeTaskBkgColor": "#2563eb",
+        "activeTaskBorderColor": "#2563eb",
+        "doneTaskBkgColor": "#64748b",
+        "doneTaskBorderColor": "#64748b",
+        "gridColor": "#475569",
+        "sectionBkgColor": "#334155",
+        "altSectionBkgColor": "#1e293b",
+        "sectionBkgColor2": "#334155",
+    },
+    "gantt": {"useWidth": 800, "barHeight": 22, "fontSize": 13, "sectionFontSize": 13, "leftPadding": 190},
+}
 SHORT_LOCKS = {
     "AccessExclusiveLock": "reads and writes",
     "ExclusiveLock": "writes",
@@ -42,28 +67,53 @@ def rehearsal_section(rehearsal: Rehearsal) -> str:
 
 
 def chart(rehearsal: Rehearsal) -> str:
-    """A mermaid gantt of the statements: red keeps readers and writers waiting, coloured writers, grey nobody."""
+    """A mermaid gantt of the statements, by numbers, and what each number stands for.
+
+    Red keeps readers and writers waiting, blue writers, grey nobody.
+    """
     statements = [statement for one in rehearsal.migrations for statement in one.statements]
     if not statements:
         return ""
     shown = set(map(id, sorted(statements, key=lambda statement: -statement.seconds)[:CHART_LIMIT]))
-    lines = ["gantt", "    dateFormat x", "    axisFormat %M:%S.%L", "    todayMarker off"]
+    lines = [
+        f"%%{{init: {json.dumps(SETTINGS)}}}%%",
+        "gantt",
+        "    dateFormat x",
+        "    axisFormat %M:%S.%L",
+        "    todayMarker off",
+    ]
+    rows: list[tuple[str, ...]] = []
     offset = 0.0
     for one in rehearsal.migrations:
         bars = [statement for statement in one.statements if id(statement) in shown]
         if bars:
-            lines.append(f"    section {_plain(one.migration)}")
+            lines.append(f"    section {_plain(one.migration)[:SECTION_LENGTH]}")
         for statement in bars:
             begin = round((offset + statement.began_s) * 1000)
             end = begin + max(1, round(statement.seconds * 1000))
-            lines.append(f"    {_label(statement)} :{STYLES[_blocks(statement)]}{begin}, {end}")
+            rows.append((str(len(rows) + 1), *_statement(statement)))
+            lines.append(f"    {len(rows)} :{STYLES[_blocks(statement)]}{begin}, {end}")
         offset += one.seconds or 0
     left_out = len(statements) - len(shown)
-    note = f"\n\nThe {CHART_LIMIT} longest; {count(left_out, 'shorter statement')} left out." if left_out > 0 else ""
+    note = f"\n\n{count(left_out, 'shorter statement')} left out." if left_out > 0 else ""
     return (
         "Statements over time: red keeps readers and writers of a table waiting, blue writers, grey nobody.\n\n"
         + block("\n".join(lines), "mermaid")
+        + "\n\n"
+        + table(("", "Statement", "Time", "Rows", "Takes"), rows)
         + note
+    )
+
+
+def _statement(statement: Statement) -> tuple[str, ...]:
+    text = " ".join(statement.sql.split())
+    locks = (f"{mode} on {relation}" for relation, mode in statement.locks.items())
+    return (
+        (f"{statement.count:,} times " if statement.count > 1 else "")
+        + code(text if len(text) <= STATEMENT_LENGTH else text[: STATEMENT_LENGTH - 1] + "…"),
+        duration(statement.seconds),
+        f"{statement.rows:,}" if statement.rows else "",
+        cell("; ".join(locks)),
     )
 
 
@@ -113,11 +163,6 @@ def _details(one: MigrationRehearsal) -> str:
 def _blocks(statement: Statement) -> str:
     found = [SHORT_LOCKS.get(mode, "") for mode in statement.locks.values()]
     return next((harm for harm in ("reads and writes", "writes") if harm in found), "")
-
-
-def _label(statement: Statement) -> str:
-    times = f"{statement.count:,} times " if statement.count > 1 else ""
-    return _plain(times + " ".join(statement.sql.split()))[:LABEL_LENGTH] or "statement"
 
 
 def _plain(text: str) -> str:

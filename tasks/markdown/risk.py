@@ -6,9 +6,8 @@ from tasks.markdown.text import cell, code, count, table
 from tasks.release.checklist import Checklist
 from tasks.release.risk import Finding, Risk
 
-TICKS = {"yes": "✅ yes", "no": "❌ no", "unknown": "❔ unknown"}
-LEVEL_MARKS = {"low": "🟢", "medium": "🟡", "high": "🟠", "blocked": "⛔"}
-SEVERITY_MARKS = {"medium": "🟡", "unknown": "❔", "high": "🟠", "blocked": "⛔"}
+TICKS = {"yes": "✓ yes", "no": "✗ **no**", "unknown": "? unknown"}
+ORDER = ("blocked", "high", "unknown", "medium")  # the gravest first
 EVIDENCE_LIMIT = 5  # sentences in one cell; the record has all of them
 
 
@@ -16,9 +15,8 @@ def checklist_table(checklist: Checklist) -> str:
     """§4.1: the boxes, what ticks them, and what would turn them to yes."""
     rows = [(cell(box.question), TICKS[box.tick], _several(box.evidence), cell(box.mend)) for box in checklist.boxes]
     demands = ", ".join(checklist.demands)
-    return (
-        f"**Risk: {LEVEL_MARKS[checklist.level]} {checklist.level}** · this environment demands: {demands}\n\n"
-        + table(("Checklist", "", "Evidence", "What would turn it to yes"), rows)
+    return f"**Risk: {checklist.level}** · this environment demands: {demands}\n\n" + table(
+        ("Checklist", "", "Evidence", "What would turn it to yes"), rows
     )
 
 
@@ -26,10 +24,9 @@ def findings_list(risk: Risk) -> str:
     """Every finding, the gravest first; suppressed ones at the end with their reason."""
     if not risk.findings:
         return "No finding: every rule was asked, and no fact speaks against any of the migrations."
-    order = list(SEVERITY_MARKS)
     shown = sorted(
         (finding for finding in risk.findings if finding.suppressed is None),
-        key=lambda finding: -order.index(finding.severity),
+        key=lambda finding: ORDER.index(finding.severity),
     )
     parts = [_finding(finding) for finding in shown]
     accepted = [(finding, finding.suppressed) for finding in risk.findings if finding.suppressed]
@@ -61,8 +58,8 @@ def facts_list(risk: Risk) -> str:
 def _finding(finding: Finding) -> str:
     place = f" · {code(f'{finding.file}:{finding.line}' if finding.line else finding.file)}" if finding.file else ""
     lines = [
-        f"#### {SEVERITY_MARKS[finding.severity]} {cell(finding.migration)}: {cell(finding.message)}",
-        f"{finding.severity} · rule {code(finding.rule)}{place}",
+        f"#### {cell(finding.migration)}: {cell(finding.message)}",
+        f"**{finding.severity}** · rule {code(finding.rule)}{place}",
     ]
     if finding.evidence:
         lines.append("\n".join(f"- {cell(sentence)}" for sentence in finding.evidence))

@@ -37,6 +37,11 @@ def block(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
+def without_charts(markdown: str) -> str:
+    """A page for a terminal, which draws no charts: what they show stands in a table too."""
+    return re.sub(r"^```mermaid\n.*?^```\n\n?", "", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
 def moment(at: datetime) -> str:
     """A point in time, in UTC."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -86,16 +86,24 @@ class Migration(Record):
         return f"{self.app}.{self.name}"
 
 
+ProblemRule = Literal[
+    "broken-migration",  # cannot be loaded or followed, or depends on one
+    "missing-dependency",
+    "conflicting-leaves",
+    "inconsistent-history",
+    "squash-partly-applied",
+    "unmigrated-changes",
+    "drift",  # the database is not what the applied migrations say
+    "fake-applied",  # an applied migration of which nothing is there
+    "already-exists",  # a pending migration makes what is there
+    "unclassified",  # in records of earlier versions
+]
+
+
 class Problem(Record):
-    """Something that is wrong with the migrations as a whole, with one of them, or with the database that they meet.
+    """Something that is wrong with the migrations as a whole, with one of them, or with the database that they meet."""
 
-    Rules: `broken-migration` (cannot be loaded or followed, or depends on one), `missing-dependency`,
-    `conflicting-leaves`, `inconsistent-history`, `squash-partly-applied`, `unmigrated-changes`, `drift` (the database
-    is not what the applied migrations say), `fake-applied` (an applied migration of which nothing is there),
-    `already-exists` (a pending migration makes what is there); `unclassified` in records of earlier versions.
-    """
-
-    rule: str
+    rule: ProblemRule
     migration: str  # app.name; "": of no single one
     severity: Literal["medium", "unknown", "blocked"]  # blocked: `migrate` fails
     message: str

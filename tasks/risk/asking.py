@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tasks.risk.facts import Answer, Count, NoDatabase
+from tasks.risk.facts import Answer, Count
 from tasks.risk.live import THROW_AWAY
+from tasks.risk.references import Named, fills
 from tasks.risk.rule import Case
 
-TINY_ROWS = 1000  # read, indexed or rewritten within a few milliseconds
-LONG_TRANSACTION_S = 2  # about the lock timeout: older ones make a migration wait for its lock
-NOT_MEANT = (NoDatabase.BECAUSE, THROW_AWAY)  # nobody meant to ask: an open question is no news then
-BUSY_PER_S = 1  # scans or changed rows per second worth telling
 
 
 class Said(Enum):
@@ -50,32 +47,28 @@ def is_known(case: Case, table: str) -> bool:
     return not case.history.is_new(table)
 
 
+def writes_no_null(case: Case, table: str, column: str) -> bool:
+    """Whether the running release is known to leave a column NULL in no row that it makes.
+
+    Because an earlier pending migration took NULL away already, which is said there; because the database refuses it
+    now, or fills a column that running code does not know; or because the serving model's field has a default.
+    """
+    history = case.history
+    if history.is_new(table) or (table, column) in history.null_refused:
+        return True
+    table_now, column_now = history.table_now(table), history.column_now(table, column)
+    if table_now is None or column_now is None:
+        return (table, column) not in history.columns_unset
+    if case.facts.refuses_null(table_now, column_now).value:
+        return True
+    named = Named(case.migration.app, None, table_now, None, column_now)
+    return case.serving is not None and fills(case.serving, named)
+
+
 def row_count(case: Case, table: str) -> int | None:
     """How many rows a table has before the release; 0 for one that a pending migration makes, None: unknown."""
     now = case.history.table_now(table)
     return 0 if now is None else case.facts.rows(now).value
-
-
-def burden(case: Case, table: str) -> tuple[str, ...] | None:
-    """What makes reading or writing every row of a table felt; None: nobody feels it.
-
-    A table that a pending migration makes, or that has next to no rows, is dealt with at once.
-    """
-    now = case.history.table_now(table)
-    if now is None:
-        return None
-    rows, facts = case.facts.rows(now), case.facts
-    if rows.value is not None and rows.value <= TINY_ROWS:
-        return None
-    evidence = [rows.evidence]
-    traffic = facts.traffic(now)
-    if traffic.value is not None and max(traffic.value.reads_per_s, traffic.value.writes_per_s) >= BUSY_PER_S:
-        evidence.append(traffic.evidence)
-    evidence += [listed.evidence for listed in (facts.partitions(now), facts.replicas(now)) if listed.value]
-    longest = facts.longest_transaction()
-    if longest.value is not None and longest.value > LONG_TRANSACTION_S:
-        evidence.append(longest.evidence)
-    return tuple(evidence)
 
 
 def rows_say(
@@ -122,8 +115,8 @@ def _as_it_will_be(case: Case, table: str, found: Count, evidence: str) -> Rows:
 
 
 def _unknown(answer: Answer[Any]) -> Said:
-    nobody = answer.value is None and any(because in answer.evidence for because in NOT_MEANT)
-    return Said.NOT_ASKED if nobody else Said.OPEN
+    # Nobody meant to ask: that the question is open is no news then.
+    return Said.NOT_ASKED if answer.value is None and THROW_AWAY in answer.evidence else Said.OPEN
 
 
 def field_path(case: Case) -> str:

@@ -10,7 +10,7 @@ from tasks.risk.fits import misfit, type_of
 from tasks.risk.relation import FAMILY, FOREIGN, PARTITIONED, VIEW, Relation
 from tasks.risk.search import COUNTED_ROWS, Size, proven, search
 from tasks.risk.session import OutOfTimeError, Session, UnknownError
-from tasks.risk.structure import PROVEN_NOT_NULL, attribute, checked_not_null, column
+from tasks.risk.structure import PROVEN_NOT_NULL, attribute, checked_not_null, column, primary_key
 
 SAMPLE_PAGES = 2000  # of a table without statistics
 
@@ -85,26 +85,41 @@ def nulls(session: Session, relation: Relation, name: str, size: Size) -> Answer
 
 
 def orphans(
-    session: Session, relation: Relation, name: str, target: Relation, target_name: str, size: Size
+    session: Session,
+    relation: Relation,
+    names: tuple[str, ...],
+    target: Relation,
+    target_names: tuple[str, ...],
+    size: Size,
 ) -> Answer[Count]:
-    """Rows whose value no row of another table has."""
-    what = f"rows of {relation.label} whose {name} no row of {target.label} has as {target_name}"
-    number, called = attribute(session, relation, name)
-    target_number, target_called = attribute(session, target, target_name)
+    """Rows whose values, none of them NULL, no row of another table has; `()` stands for its primary key."""
+    target_names = target_names or primary_key(session, target)
+    if len(names) != len(target_names):
+        raise UnknownError(f"{len(names)} columns refer to {len(target_names)}")
+    what = f"rows of {relation.label} whose {', '.join(names)} no row of {target.label} has as "
+    what += ", ".join(target_names)
+    columns = [attribute(session, relation, name) for name in names]
+    target_columns = [attribute(session, target, name) for name in target_names]
     keys = session.ask(
         "SELECT conname::text FROM pg_constraint WHERE contype = 'f' AND convalidated AND conrelid = {oid}"
-        " AND confrelid = {target} AND conkey = ARRAY[{number}]::int2[] AND confkey = ARRAY[{to_number}]::int2[]",
+        " AND confrelid = {target} AND conkey = {numbers}::int2[] AND confkey = {to_numbers}::int2[]",
         oid=relation.oid,
         target=target.oid,
-        number=number,
-        to_number=target_number,
+        numbers=[number for number, _ in columns],
+        to_numbers=[number for number, _ in target_columns],
     )
     if keys and (relation.kind == PARTITIONED or not relation.has_children):
         return proven(what, f"the validated foreign key {keys[0][0]} sees to it")
-    value = sql.Identifier(relation.schema, relation.name, called)
-    condition = sql.SQL(
-        "{value} IS NOT NULL AND NOT EXISTS (SELECT FROM {target} AS target WHERE target.{column} = {value})"
-    ).format(value=value, target=target.identifier, column=sql.Identifier(target_called))
+    values = [sql.Identifier(relation.schema, relation.name, called) for _, called in columns]
+    equal = [
+        sql.SQL("target.{} = {}").format(sql.Identifier(called), value)
+        for (_, called), value in zip(target_columns, values, strict=True)
+    ]
+    condition = sql.SQL("{given} AND NOT EXISTS (SELECT FROM {target} AS target WHERE {equal})").format(
+        given=sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(value) for value in values),
+        target=target.identifier,
+        equal=sql.SQL(" AND ").join(equal),
+    )
     return search(session, relation, condition, what, size)
 
 

@@ -46,6 +46,7 @@ class Write:
     own_value: bool = False  # from the value that is there: a second run changes it again
     guarded: bool = False  # under a condition that asks the database
     group: str = ""  # the variable that holds the rows of a bulk_update
+    asked: frozenset[str] = frozenset()  # fields by which the rows are chosen
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Reading:
                 own,
                 "asked" in self.around,
                 group,
+                value.asked,
             )
         )
 

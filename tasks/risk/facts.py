@@ -88,8 +88,10 @@ class Facts(Protocol):
     def duplicates(self, table: str, columns: Sequence[str]) -> Answer[Count]:
         """Rows that another row equals in these columns, NULLs being different from each other."""
 
-    def orphans(self, table: str, column: str, to_table: str, to_column: str) -> Answer[Count]:
-        """Rows whose value no row of the other table has."""
+    def orphans(
+        self, table: str, columns: tuple[str, ...], to_table: str, to_columns: tuple[str, ...]
+    ) -> Answer[Count]:
+        """Rows whose values, none of them NULL, no row of the other table has; `()` for its primary key."""
 
     def misfits(self, table: str, column: str, new_type: str) -> Answer[Count]:
         """Rows whose value a cast to another type would refuse or change (too long, out of range, rounded)."""
@@ -99,6 +101,9 @@ class Facts(Protocol):
 
     def checked_not_null(self, table: str, column: str) -> Answer[bool]:
         """Whether a validated CHECK (column IS NOT NULL) is there, which makes SET NOT NULL cheap."""
+
+    def refuses_null(self, table: str, column: str) -> Answer[bool]:
+        """Whether NULL cannot be written there now: it is NOT NULL, or a CHECK says so, validated or not."""
 
     def index(self, name: str) -> Answer[str]:
         """The definition of an index or constraint by its name; "" when there is none; says if it is INVALID."""
@@ -120,18 +125,3 @@ class Facts(Protocol):
 
     def asked(self) -> tuple[str, ...]:
         """Every sentence that was answered, in order, once."""
-
-
-class NoDatabase:
-    """Facts of nothing: every question is open."""
-
-    BECAUSE = "no database was asked"
-
-    def __getattr__(self, name: str) -> object:
-        if name in vars(Facts):
-            return lambda *_arguments: Answer(None, self.BECAUSE)
-        raise AttributeError(name)
-
-    def asked(self) -> tuple[str, ...]:
-        """Nothing was asked."""
-        return ()

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.release.plan import Migration
 from tasks.risk import rendered
+from tasks.risk.sql_actions import Action, understood
 
 Operation = dict[str, Any]  # as the docstring of tasks/app/probe.py describes it
 
 _WRITES = re.compile(r'\b(?:UPDATE(?: ONLY)?|INSERT INTO|DELETE FROM(?: ONLY)?|COPY|MERGE INTO)\s+([\w".]+)', re.I)
-_ADDS_CHECK = re.compile(
-    r'ALTER TABLE\s+(?:IF EXISTS\s+)?(?:ONLY\s+)?([\w".]+)\s+ADD CONSTRAINT\s+"?(\w+)"?\s+CHECK\s*\((.*?)\)\s*'
-    r"(NOT VALID)?;?$",
-    re.I | re.S,
-)
-_CREATES = re.compile(r'^\s*CREATE (?:UNLOGGED )?TABLE\s+(?:IF NOT EXISTS\s+)?([\w".]+)', re.I)
-_VALIDATES = re.compile(r'VALIDATE CONSTRAINT\s+"?(\w+)"?', re.I)
 _RENAMING = {"RenameModel", "AlterModelTable"}
 
 
@@ -34,13 +28,16 @@ class History:
     gone: set[str] = field(default_factory=set)  # tables that a pending migration drops or renames
     columns_made: set[tuple[str, str]] = field(default_factory=set)
     columns_empty: set[tuple[str, str]] = field(default_factory=set)  # of those made, such as are NULL in every row
+    columns_unset: set[tuple[str, str]] = field(default_factory=set)  # of those made, such as an old INSERT leaves NULL
     types_changed: set[tuple[str, str]] = field(default_factory=set)  # columns to which a pending migration gave one
     tables: dict[str, str] = field(default_factory=dict)  # new name to the name in the database
     columns: dict[tuple[str, str], str] = field(default_factory=dict)  # (table, new name) to the name in the database
     not_null_checked: set[tuple[str, str]] = field(default_factory=set)  # by a CHECK that a pending migration validates
+    null_refused: set[tuple[str, str]] = field(default_factory=set)  # by what a pending migration adds
     written: dict[str, list[str]] = field(default_factory=dict)  # table ("" for any) to the migrations that write it
     within: list[Operation] = field(default_factory=list)  # earlier operations of the same migration
-    checks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # NOT VALID ones: (table, column) not NULL
+    not_valid: dict[tuple[str, str], Action] = field(default_factory=dict)  # constraints added so: (table, name)
+    dropped: set[str] = field(default_factory=set)  # views, functions, triggers and policies that SQL drops
 
     def is_new(self, table: str) -> bool:
         """Whether no running code knows the table, since a pending migration makes it."""
@@ -98,13 +95,12 @@ class History:
         before, after = (told["column"] if told and told["type"] else None for told in (old, new))
         if kind == "AddField" and after and table not in self.made:
             self.columns_made.add((table, after))
+            if new and not (new["db_default"] or new["generated"]):
+                self.columns_unset.add((table, after))
             if new and new["null"] and not (new["default"] or new["db_default"] or new["generated"]):
                 self.columns_empty.add((table, after))
         elif kind == "RemoveField" and before:
-            self.columns_made.discard((table, before))
-            self.columns_empty.discard((table, before))
-            self.columns.pop((table, before), None)
-            self.not_null_checked.discard((table, before))
+            self._forget_column(table, before)
         elif before and after and before != after:
             self._rename_column(table, before, after)
         if old and new and after and old["type"] != new["type"]:
@@ -137,7 +133,19 @@ class History:
             self.written[new] = self.written.pop(old)
 
     def _sets_of_columns(self) -> tuple[set[tuple[str, str]], ...]:
-        return self.columns_made, self.columns_empty, self.not_null_checked, self.types_changed
+        return (
+            self.columns_made,
+            self.columns_empty,
+            self.columns_unset,
+            self.types_changed,
+            self.not_null_checked,
+            self.null_refused,
+        )
+
+    def _forget_column(self, table: str, column: str) -> None:
+        self.columns.pop((table, column), None)
+        for names in self._sets_of_columns():
+            names.discard((table, column))
 
     def _forget(self, table: str) -> None:
         self.made.discard(table)
@@ -147,30 +155,68 @@ class History:
     def _note_constraint(self, kind: str, table: str, constraint: Operation | None) -> None:
         if constraint is None or constraint["kind"] != "CheckConstraint":
             return
-        columns = {(table, column) for column in rendered.not_null_columns(rendered.check_of(constraint["sql"]))}
+        check = rendered.check_of(constraint["sql"]) or ""
         if kind == "RemoveConstraint":
-            self.not_null_checked -= columns
+            self.not_null_checked -= _not_null(table, check)
+            self.null_refused -= _not_null(table, check)
+            self.not_valid.pop((table, constraint["name"]), None)
         elif kind == "AddConstraintNotValid":
-            self.checks[constraint["name"]] = columns
+            self._add_constraint(Action("add-check", table, constraint["name"], check, frozenset({"not valid"})))
         else:
+            self._add_constraint(Action("add-check", table, constraint["name"], check))
+
+    def _add_constraint(self, action: Action) -> None:
+        columns = _not_null(action.table, action.text) if action.kind == "add-check" else set()
+        self.null_refused |= columns
+        if "not valid" in action.marks:
+            self.not_valid[action.table, action.name] = action
+        else:
+            self.not_valid.pop((action.table, action.name), None)
             self.not_null_checked |= columns
 
     def _note_data(self, migration: Migration, operation: Operation) -> None:
         if operation["code"] is not None and not operation["code"]["name"].endswith("RunPython.noop"):
             self._write("", migration)
         for statement in operation["sql"] or ():
-            if created := _CREATES.match(statement):
-                self.made.add(_bare(created[1]))
             for table in _WRITES.findall(statement):
                 self._write(_bare(table), migration)
-            if added := _ADDS_CHECK.search(statement.strip()):
-                columns = {(_bare(added[1]), column) for column in rendered.not_null_columns(added[3])}
-                if added[4]:
-                    self.checks[added[2]] = columns
-                else:
-                    self.not_null_checked |= columns
-            for name in _VALIDATES.findall(statement):
-                self.not_null_checked |= self.checks.get(name, set())
+            for written, actions in understood(statement):
+                for action in actions:
+                    self._note_action(action, maybe=" IF NOT EXISTS " in " ".join(written.text.upper().split()))
+
+    def _note_action(self, action: Action, *, maybe: bool) -> None:  # noqa: C901, PLR0912 - one branch for each form
+        """Note what hand-written SQL does; `maybe`: only where it is not there yet."""
+        table, column = action.table, action.name
+        match action.kind:
+            case "create-table":
+                self.made.add(table)
+            case "drop-table":
+                self._forget(table)
+            case "rename-table":
+                self._rename_table(table, _in_schema_of(table, action.text))
+            case "rename-column":
+                self._rename_column(table, column, action.text)
+            case "drop-column":
+                self._forget_column(table, column)
+            case "alter-type":
+                self.types_changed.add((table, column))
+            case "set-not-null":
+                self.null_refused.add((table, column))
+                self.not_null_checked.add((table, column))
+            case "drop-not-null":
+                self.null_refused.discard((table, column))
+                self.not_null_checked.discard((table, column))
+            case "add-check" | "add-foreign-key":
+                self._add_constraint(action)
+            case "validate" if (table, column) in self.not_valid:
+                self._add_constraint(replace(self.not_valid[table, column], marks=frozenset()))
+            case "drop-view" | "drop-function" | "drop-of-table":
+                self.dropped.add(action.name)
+            case "add-column" if table not in self.made and not maybe:
+                self.columns_made.add((table, column))
+                if not action.marks & {"default", "volatile", "generated"}:
+                    self.columns_unset.add((table, column))
+                    self.columns_empty |= {(table, column)} if "not null" not in action.marks else set()
 
     def _write(self, table: str, migration: Migration) -> None:
         self.written.setdefault(table, []).append(migration.label)
@@ -179,3 +225,13 @@ class History:
 def _bare(name: str) -> str:
     """A name from handwritten SQL as Django writes it."""
     return name.replace('"', "").rpartition(".")[2]
+
+
+def _not_null(table: str, check: str) -> set[tuple[str, str]]:
+    return {(table, column) for column in rendered.not_null_columns(check)}
+
+
+def _in_schema_of(table: str, new: str) -> str:
+    """The new name of a table as Django writes it: in the old one's schema where none is named."""
+    schema, dot, _ = table.rpartition('"."')
+    return new.replace(".", '"."', 1) if "." in new else f"{schema}{dot}{new}"

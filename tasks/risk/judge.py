@@ -41,10 +41,10 @@ def judge(
     for migration in plan.pending:
         history.begin(migration)
         for rule in MIGRATION_RULES:
-            findings += rule.judge(Case(migration, {}, history, facts, source, serving))
+            findings += rule.judge(Case(migration, {}, history, facts, source, serving, plan.pending))
         for operation in migration.operations:
             for rule in OPERATION_RULES:
-                findings += rule.judge(Case(migration, operation, history, facts, source, serving))
+                findings += rule.judge(Case(migration, operation, history, facts, source, serving, plan.pending))
             history.note(migration, operation)
     # A migration that cannot be loaded is in no plan, but it is judged.
     labels = [migration.label for migration in plan.pending]

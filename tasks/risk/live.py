@@ -118,16 +118,19 @@ class LiveFacts:
             lambda: duplicates(self._session, self._relation(table), columns, lambda: self._size(table)),
         )
 
-    def orphans(self, table: str, column: str, to_table: str, to_column: str) -> Answer[Count]:
-        """Rows whose value no row of the other table has."""
+    def orphans(
+        self, table: str, columns: tuple[str, ...], to_table: str, to_columns: tuple[str, ...]
+    ) -> Answer[Count]:
+        """Rows whose values no row of the other table has."""
+        key = ", ".join(to_columns) or "its primary key"
         return self._answer(
-            f"rows of {table} whose {column} no row of {to_table} has as {to_column}",
+            f"rows of {table} whose {', '.join(columns)} no row of {to_table} has as {key}",
             lambda: data.orphans(
                 self._session,
                 self._relation(table),
-                column,
+                columns,
                 self._relation(to_table),
-                to_column,
+                to_columns,
                 lambda: self._size(table),
             ),
         )
@@ -151,6 +154,13 @@ class LiveFacts:
         return self._answer(
             f"whether a CHECK proves {table}.{column} NOT NULL",
             lambda: structure.checked_not_null(self._session, self._relation(table), column),
+        )
+
+    def refuses_null(self, table: str, column: str) -> Answer[bool]:
+        """Whether NULL cannot be written there now."""
+        return self._answer(
+            f"whether {table}.{column} refuses NULL",
+            lambda: structure.refuses_null(self._session, self._relation(table), column),
         )
 
     def index(self, name: str) -> Answer[str]:

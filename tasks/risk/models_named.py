@@ -31,6 +31,8 @@ _NEVER = ("Form", "Serializer", "Admin", "Factory", "Enum", "Choices", "TypedDic
 NO_MODEL = (*_NEVER, "Resource", "FilterSet", "View", "ViewSet", "Inline", "NamedTuple", "Exception", "Config")
 PLAIN = {"models.Model", "django.db.models.Model", "django.db.models.base.Model", "object"}
 
+_FILLING = frozenset({"default", "db_default", "auto_now", "auto_now_add"})
+
 
 @dataclass(frozen=True)
 class FieldDefinition:
@@ -42,6 +44,7 @@ class FieldDefinition:
     line: int
     relates_to: str | None = None  # the model's name, without its app
     related_name: str | None = None
+    filled: bool = False  # a row that is made without a value for it gets one, of the code or the database
 
     @property
     def names(self) -> frozenset[str]:
@@ -116,7 +119,8 @@ def _field(name: str, value: ast.Call, made_by: str, file: str, line: int) -> Fi
         column = text_of(keywords["db_column"])
         columns = None if column is None else frozenset({column})
     related = text_of(keywords.get("related_query_name")) or text_of(keywords.get("related_name"))
-    return FieldDefinition(name, columns, file, line, target, related)
+    filled = not keywords.keys().isdisjoint(_FILLING)
+    return FieldDefinition(name, columns, file, line, target, related, filled)
 
 
 def understood(module: Module, node: ast.ClassDef, app: str) -> ModelClass:

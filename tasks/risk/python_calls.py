@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tasks.risk.model_tables import table_of
 from tasks.risk.python_source import Imported
-from tasks.risk.python_texts import computes, imported_value, is_outside, text_of
-from tasks.risk.values import MANAGERS, OTHER, SAME, SINGLE, Value, element_of, filtered, is_bounded, model_label
+from tasks.risk.python_texts import grows, imported_value, is_outside, text_of
+from tasks.risk.values import MANAGERS, OTHER, SAME, SINGLE, Value, asked, element_of, filtered, is_bounded, model_label
 from tasks.risk.vocabulary import words
 
 if TYPE_CHECKING:
@@ -198,12 +198,14 @@ class Calls:
         fields = [each.arg or "" for each in node.keywords]
         if name == "filter":
             return filtered(base, node, keywords)
+        if name == "exclude":
+            return replace(base, asked=base.asked | asked(node, keywords))
         if name == "values_list":
             return replace(base, kind="keys")
         if name in SINGLE:
             return Value("row", base.model, limited=True)
         if name == "update":
-            own = any(computes(each.value) for each in node.keywords)
+            own = any(grows(each.arg or "", each.value) for each in node.keywords)
             reading.write("update", base, node, fields, own=own)
         elif name in ("delete", "_raw_delete"):
             reading.write("delete", base, node)

@@ -19,6 +19,11 @@ OUTSIDE = words(
     " kafka stripe slack_sdk sendgrid twilio elasticsearch opensearchpy grpc google.cloud subprocess"
 )
 
+# Functions of the database whose value differs when they are applied to what they gave.
+_GROWING = words(
+    "Concat ConcatPair Repeat Reverse Substr MD5 SHA1 SHA224 SHA256 SHA384 SHA512 Power Sqrt Exp Ln Log Mod"
+)
+
 
 def text_of(calls: Calls, node: ast.expr | None) -> str | None:  # noqa: PLR0911 - one branch for each form
     """A text that is written in the code; parts that are not are put as the name `_unknown_`."""
@@ -64,9 +69,22 @@ def is_outside(dotted: str) -> bool:
     return any(dotted == module or dotted.startswith(f"{module}.") for module in OUTSIDE)
 
 
-def computes(node: ast.expr) -> bool:
-    """Whether an expression computes with the value that is there: F("n") + 1."""
-    return isinstance(node, ast.BinOp) and any(
-        isinstance(each, ast.Call) and getattr(each.func, "id", getattr(each.func, "attr", "")) == "F"
+def grows(field: str, node: ast.expr) -> bool:
+    """Whether an expression makes a field another value each time: n = F("n") + 1, s = Concat("s", Value("."))."""
+    return any(
+        isinstance(each, ast.BinOp) or (isinstance(each, ast.Call) and _called(each) in _GROWING)
         for each in ast.walk(node)
+        if any(_is_field(field, part, within=each) for part in ast.walk(each))
     )
+
+
+def _called(node: ast.Call) -> str:
+    return str(getattr(node.func, "id", getattr(node.func, "attr", "")))
+
+
+def _is_field(field: str, node: ast.AST, within: ast.AST) -> bool:
+    """Whether a part of an expression is a field's value; a text by itself is one as an argument of a function."""
+    if not isinstance(node, ast.Call):
+        return False
+    direct = _called(node) == "F" or (node is within or _called(node) in _GROWING)
+    return direct and any(isinstance(each, ast.Constant) and each.value == field for each in node.args)

@@ -14,7 +14,7 @@ from tasks.risk.python_names import PythonNames, UseKind, annotates
 from tasks.risk.sources import TEMPLATES, Module, Sources
 from tasks.risk.target import Named, Target, target
 
-__all__ = ["Named", "Reference", "Search", "examine", "notes", "search", "told"]
+__all__ = ["Named", "Reference", "Search", "examine", "fills", "notes", "search", "told"]
 
 LONGEST_TEXT = 160  # characters
 KEPT = 4  # checkouts: the serving and the new one, and room for those of a second release
@@ -87,6 +87,12 @@ def examine(checkout: Path, named: Named) -> Search:
         )
         known.found[named] = Search(tuple(ordered), looked.target.complete)
     return known.found[named]
+
+
+def fills(checkout: Path, named: Named) -> bool:
+    """Whether a checkout's model says what a field is when nobody gives it a value."""
+    definitions = target(_checkout(checkout).models, named).definitions
+    return bool(definitions) and all(definition.filled for definition in definitions)
 
 
 def notes(checkout: Path) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Case:
     facts: Facts
     source: Path  # the checkout whose migrations these are: the code that runs after the release
     serving: Path | None  # the checkout that runs during it; None: not known
+    pending: tuple[Migration, ...] = ()  # all of the plan, this one among them
 
 
 class Rule(ABC):
@@ -52,15 +53,16 @@ class Rule(ABC):
         mitigation: Sequence[str],
         subject: str,
         severity: Severity | None = None,
+        harm: Harm | None = None,
         file: str | None = None,
         line: int | None = None,
     ) -> Finding:
-        """A finding of this rule; the file is the migration's where no other is named."""
+        """A finding of this rule, with the rule's severity and harm and the migration's file unless others are named."""
         return Finding(
             rule=self.id,
             migration=case.migration.label,
             severity=severity or self.severity,
-            harm=self.harm,
+            harm=harm or self.harm,
             message=message,
             evidence=tuple(sentence for sentence in evidence if sentence),
             mitigation=tuple(mitigation),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tasks.risk.data_migrations import Raw, read_code
 from tasks.risk.history import Operation
 from tasks.risk.rule import Case
-from tasks.risk.sql_actions import Action, actions
-from tasks.risk.sql_text import Statement, split
+from tasks.risk.sql_actions import Action, understood
+from tasks.risk.sql_text import Statement
 from tasks.risk.vocabulary import words
 
 _DJANGO = ("django.db.migrations.operations.", "django.contrib.postgres.operations.")
@@ -60,18 +59,18 @@ def spots(case: Case) -> list[Spot]:
 def written_as_sql(operation: Operation) -> tuple[Action, ...]:
     """What a RunSQL does, for those that come after it."""
     texts = operation["sql"] or [] if runs(operation) else []
-    return tuple(action for text in texts for _, found in _understood(text) for action in found)
+    return tuple(action for text in texts for _, found in understood(text) for action in found)
 
 
 def _of_texts(case: Case, texts: list[tuple[str, Raw | None]], atomic: bool) -> Iterator[Spot]:
     before = _before(case)
     together = before if case.migration.atomic else ()
     for text, raw in texts:
-        understood = _understood(text)
+        statements = understood(text)
         # Statements that are sent in one text are one transaction, even where nobody opened one.
-        sent_together = len(understood) > 1
+        sent_together = len(statements) > 1
         within: tuple[Action, ...] = ()
-        for statement, found in understood:
+        for statement, found in statements:
             for action in found:
                 yield Spot(
                     action,
@@ -124,11 +123,6 @@ def _line_of(case: Case, statement: Statement) -> int | None:
         return None
     place = content.find(statement.text.splitlines()[0])
     return content.count("\n", 0, place) + 1 if place >= 0 else None
-
-
-@lru_cache(maxsize=4096)
-def _understood(text: str) -> tuple[tuple[Statement, tuple[Action, ...]], ...]:
-    return tuple((statement, tuple(actions(statement))) for statement in split(text))
 
 
 DJANGO_OPERATIONS = words(

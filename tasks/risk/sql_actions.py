@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tasks.risk.sql_reader import Reader
 from tasks.risk.sql_rows import row_actions
-from tasks.risk.sql_text import Statement, Token
+from tasks.risk.sql_text import Statement, Token, split
 from tasks.risk.vocabulary import words
 
 # Functions that may stand in a default without a rewrite: stable or immutable, so that one value serves all rows.
@@ -49,6 +50,12 @@ def actions(statement: Statement) -> list[Action]:
         return [Action("unknown", text="a string, a quoted name or a comment in it does not end")]
     reader = Reader(statement.tokens, statement.text)
     return list(_actions(reader, statement)) or [Action("unknown", text="it has a form that is not known here")]
+
+
+@lru_cache(maxsize=4096)
+def understood(text: str) -> tuple[tuple[Statement, tuple[Action, ...]], ...]:
+    """The statements of a text, and what each does."""
+    return tuple((statement, tuple(actions(statement))) for statement in split(text))
 
 
 def _marks(**which: bool) -> frozenset[str]:
@@ -143,7 +150,9 @@ def _drop(reader: Reader) -> Iterator[Action]:
             yield Action("drop-cascade", name=name, text=kind, marks=marks)
         elif kind in ("FUNCTION", "PROCEDURE", "EXTENSION", "AGGREGATE"):
             yield Action("drop-function", name=name, text=kind)
-        elif kind in ("SCHEMA", "TRIGGER", "TYPE", "DOMAIN", "STATISTICS", "SEQUENCE"):
+        elif kind in ("TRIGGER", "POLICY", "RULE"):
+            yield Action("drop-of-table", name=name, text=kind)
+        elif kind in ("SCHEMA", "TYPE", "DOMAIN", "STATISTICS", "SEQUENCE"):
             yield Action("harmless")  # refused while something else needs it
 
 
@@ -292,8 +301,9 @@ def _alter_column(reader: Reader, table: str, column: str) -> list[Action]:
         return [replace(action, kind="set-not-null")]
     if reader.accept("TYPE") or reader.accept("SET", "DATA", "TYPE"):
         return [replace(action, kind="alter-type", text=_type(reader), marks=_marks(using=reader.has("USING")))]
-    if reader.accept("DROP", "DEFAULT"):
-        return [replace(action, kind="drop-default")]
+    for form in ("DROP DEFAULT", "DROP NOT NULL", "SET DEFAULT"):
+        if reader.accept(*form.split()):
+            return [replace(action, kind=form.lower().replace(" ", "-"))]
     return [action]
 
 

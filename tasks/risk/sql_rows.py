@@ -16,6 +16,10 @@ from tasks.risk.sql_text import Statement, without_placeholders
 KNOWN_FUNCTIONS = frozenset({"setval", "nextval", "currval", "lastval", "pg_get_serial_sequence", "set_config"})
 # A session's limits can be set by a function too.
 SETTER = "set_config"
+_GROWING = (
+    exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Pow, exp.DPipe, exp.Concat, exp.ConcatWs, exp.Substring,
+    exp.Repeat, exp.MD5, exp.SHA, exp.SHA2, exp.Anonymous,
+)  # fmt: skip
 _KEYS = frozenset({"id", "pk", "ctid", "uuid"})
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of every statement that it keeps as text
@@ -69,12 +73,23 @@ def _write(node: exp.Expression) -> RowAction:
         return RowAction("update", table, marks=frozenset())
     sets = [each for each in node.expressions if isinstance(each, exp.EQ)]
     condition = node.args.get("where")
-    grows = any(each.this.name in {column.name for column in each.expression.find_all(exp.Column)} for each in sets)
+    asked = {column.name for column in condition.find_all(exp.Column)} if condition else set()
+    moves = not asked.isdisjoint(each.this.name for each in sets)  # what is done is not chosen again
+    grows = not moves and any(_grows(each.this.name, each.expression) for each in sets)
     marks = _limits(node) | (frozenset({"own value"}) if grows else frozenset())
     return RowAction(
         "update", table, text=condition.this.sql("postgres") if condition else "", marks=marks,
         columns=tuple(each.this.name for each in sets),
     )  # fmt: skip
+
+
+def _grows(column: str, value: exp.Expression) -> bool:
+    """Whether a value that is computed from the column's own differs each time; `upper(name)` does not."""
+    return any(
+        each.name == column
+        for growing in value.find_all(*_GROWING)
+        for each in growing.find_all(exp.Column)
+    )
 
 
 def _name(table: exp.Expression | None) -> str:

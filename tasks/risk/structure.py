@@ -91,19 +91,56 @@ def checked_not_null(session: Session, relation: Relation, name: str) -> Answer[
     )
     if proven:
         return Answer(True, f"{where} is NOT NULL already")
+    unvalidated = "its NOT NULL is NOT VALID" if marked else ""
+    for called, validated, own_only in _not_null_checks(session, relation, quoted):
+        if validated and not (own_only and relation.has_children):
+            return Answer(True, f"the validated constraint {called} checks that {where} IS NOT NULL")
+        unvalidated = f"{called} is NOT VALID" if not validated else f"{called} does not hold for inheriting tables"
+    return Answer(False, f"no validated CHECK ({where} IS NOT NULL)" + (f": {unvalidated}" if unvalidated else ""))
+
+
+def refuses_null(session: Session, relation: Relation, name: str) -> Answer[bool]:
+    """Whether NULL cannot be written to a column now, whatever the rows say that are there."""
+    where = f"{relation.label}.{name}"
+    now = column(session, relation, name)
+    if now.value and now.value.not_null:
+        return Answer(True, now.evidence)
+    (quoted,) = session.one("SELECT quote_ident({name}::text)", name=attribute(session, relation, name)[1])
+    checks = [called for called, _, _ in _not_null_checks(session, relation, quoted)]
+    if checks:
+        return Answer(True, f"the constraint {checks[0]} lets nobody write NULL to {where}")
+    return Answer(False, f"{where} takes NULL")
+
+
+def _not_null_checks(session: Session, relation: Relation, quoted: str) -> list[tuple[str, bool, bool]]:
+    """CHECKs that keep a column from being NULL: name, validated, not inherited; the validated ones first."""
     checks = session.ask(
         "SELECT conname::text, convalidated, connoinherit, pg_get_expr(conbin, conrelid) FROM pg_constraint"
         " WHERE conrelid = {oid} AND contype = 'c' ORDER BY NOT convalidated, conname",
         oid=relation.oid,
     )
-    unvalidated = "its NOT NULL is NOT VALID" if marked else ""
-    for called, validated, own_only, expression in checks:
-        if f"{quoted} IS NOT NULL" not in conjuncts(expression):
-            continue
-        if validated and not (own_only and relation.has_children):
-            return Answer(True, f"the validated constraint {called} checks that {where} IS NOT NULL")
-        unvalidated = f"{called} is NOT VALID" if not validated else f"{called} does not hold for inheriting tables"
-    return Answer(False, f"no validated CHECK ({where} IS NOT NULL)" + (f": {unvalidated}" if unvalidated else ""))
+    return [
+        (called, validated, own_only)
+        for called, validated, own_only, expression in checks
+        if f"{quoted} IS NOT NULL" in conjuncts(expression)
+    ]
+
+
+def primary_key(session: Session, relation: Relation) -> tuple[str, ...]:
+    """The columns of the primary key, in its order.
+
+    Raises:
+        UnknownError: There is none.
+    """
+    found = session.ask(
+        "SELECT a.attname::text FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)"
+        " JOIN pg_attribute a ON a.attrelid = {oid} AND a.attnum = k.number"
+        " WHERE i.indrelid = {oid} AND i.indisprimary ORDER BY k.place",
+        oid=relation.oid,
+    )
+    if not found:
+        raise UnknownError(f"{relation.label} has no primary key")
+    return tuple(row[0] for row in found)
 
 
 def index(session: Session, name: str) -> Answer[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -184,6 +185,23 @@ def fit(old: str, new: str) -> Fit:
     if one.name in _TIMES and other.name in _TIMES:
         return _fit_of_times(one, other)
     return _FITS.get((one.name, other.name), Fit.EITHER)
+
+
+def holders(users: Iterable[str], dropped: Collection[str]) -> list[str]:
+    """What keeps a column's type from changing, of all that uses the column as the facts tell.
+
+    Args:
+        users: "view shop_cheap", "policy own on shop_order", "function total() (its text names it)", ...
+        dropped: Names of what is dropped before.
+    """
+    found = []
+    for user in users:
+        kind, _, name = user.removeprefix("materialized ").partition(" ")
+        bare = name.removeprefix("on ").partition(" ")[0].partition("(")[0].replace('"', "")
+        by_text = kind == "function" and user.endswith(")") and "(its text" in user
+        if not by_text and bare not in dropped and bare.rpartition(".")[2] not in dropped:
+            found.append(user)
+    return found
 
 
 def is_other_kind(old: str, new: str) -> bool:

@@ -44,6 +44,7 @@ class Value:
     new: bool = False  # rows that are not in the database yet
     real: bool = False  # the application's own class instead of the one of the migration
     nulls: tuple[str, ...] = ()  # fields that were asked to be NULL
+    asked: frozenset[str] = frozenset()  # fields by which the rows were chosen
     text: str | None = None  # of a constant; the dotted name of a module
     items: tuple[Value, ...] = ()  # of a tuple
 
@@ -67,7 +68,18 @@ def filtered(query: Value, call: ast.Call, value_of: dict[str, Value]) -> Value:
             limited = True
         elif name in _KEYS and lookup in ("gt", "gte", "lt", "lte"):
             sides.add(lookup[0])
-    return replace(query, limited=limited or sides == {"g", "l"}, nulls=tuple(nulls))
+    return replace(
+        query,
+        limited=limited or sides == {"g", "l"},
+        nulls=tuple(nulls),
+        asked=query.asked | asked(call, value_of),
+    )
+
+
+def asked(call: ast.Call, value_of: dict[str, Value]) -> frozenset[str]:
+    """The fields that a filter asks, and those by which the rows whose keys it is given were chosen."""
+    names = [keyword.arg or "" for keyword in call.keywords]
+    return frozenset(name.partition("__")[0] for name in names).union(*(value_of[name].asked for name in names if name))
 
 
 def _names_keys(value: Value) -> bool:
@@ -90,9 +102,9 @@ def model_label(call: ast.Call, arguments: list[Value]) -> str:
 def element_of(value: Value) -> Value:
     """What a loop over a value gives."""
     if value.kind in ("query", "rows"):
-        return Value("row", value.model, limited=True, new=value.new)
+        return Value("row", value.model, limited=True, new=value.new, asked=value.asked)
     if value.kind == "batches":
-        return Value("rows", value.model, limited=True, new=value.new)
+        return Value("rows", value.model, limited=True, new=value.new, asked=value.asked)
     if value.kind == "keys":
         return Value("other", limited=True)
     return OTHER

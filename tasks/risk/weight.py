@@ -18,16 +18,23 @@ SMALL_BY_NATURE = frozenset(
         "django_migrations",
     }
 )
+LONG_TRANSACTION_S = 2  # about the lock timeout: older ones make a migration wait for its lock
+BUSY_PER_S = 1  # scans or changed rows per second worth telling
 NOT_NAMED = "which table it is cannot be told from the code"
 
 
 @dataclass(frozen=True)
 class Weight:
-    """What is known about a table's size."""
+    """What is known about a table's size and use."""
 
     new: bool  # a pending migration makes it: no running code knows it
     small: bool  # new, or at most SMALL_ROWS rows by the facts
     evidence: tuple[str, ...]
+
+    @property
+    def felt(self) -> tuple[str, ...] | None:
+        """What makes reading or writing every row of it felt; None: it is dealt with at once."""
+        return None if self.small else self.evidence
 
 
 def weigh(case: Case, table: str) -> Weight:
@@ -37,14 +44,25 @@ def weigh(case: Case, table: str) -> Weight:
     now = case.history.table_now(table)
     if now is None:
         return Weight(True, True, (f"{table} is made by a pending migration",))
-    rows = case.facts.rows(now)
+    rows, facts = case.facts.rows(now), case.facts
     if rows.value is None and '"' not in now:
-        there = case.facts.exists(now)
+        there = facts.exists(now)
         if there.value is False:  # hand-written SQL of a pending migration makes it, or the statement fails
             return Weight(True, True, (there.evidence,))
     if rows.value is None:
-        return Weight(False, now in SMALL_BY_NATURE, (f"rows of {table}: unknown, {rows.evidence}",))
+        return Weight(False, now in SMALL_BY_NATURE, (f"rows of {table}: unknown, {rows.evidence}", *_use(case, now)))
     if rows.value <= SMALL_ROWS:
         return Weight(False, True, (rows.evidence,))
-    traffic = case.facts.traffic(now)
-    return Weight(False, False, (rows.evidence, *([traffic.evidence] if traffic.value is not None else [])))
+    return Weight(False, False, (rows.evidence, *_use(case, now)))
+
+
+def _use(case: Case, table: str) -> tuple[str, ...]:
+    """Who feels a lock on a table, and what makes the lock come late."""
+    facts = case.facts
+    traffic, longest = facts.traffic(table), facts.longest_transaction()
+    evidence = [listed.evidence for listed in (facts.partitions(table), facts.replicas(table)) if listed.value]
+    if traffic.value is not None and max(traffic.value.reads_per_s, traffic.value.writes_per_s) >= BUSY_PER_S:
+        evidence.insert(0, traffic.evidence)
+    if longest.value is not None and longest.value > LONG_TRANSACTION_S:
+        evidence.append(longest.evidence)
+    return tuple(evidence)

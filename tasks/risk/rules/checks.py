@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, burden, changed, field_path, rows_say, runs
+from tasks.risk.asking import Said, changed, field_path, rows_say, runs
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class AddCheck(Rule):
     def judge(self, case: Case) -> Iterable[Finding]:
         """Added NOT VALID and validated in a transaction of its own, it lets everybody go on."""
         check = _added(case) if runs(case) else None
-        heavy = burden(case, check.table) if check else None
+        heavy = weigh(case, check.table).felt if check else None
         if check is None or heavy is None:
             return
         table, name = rendered.quoted(check.table), rendered.quoted(check.name.rpartition(".")[2])
@@ -105,7 +106,7 @@ class ValidateInSameTransaction(Rule):
             entry["kind"] == "AddConstraintNotValid" and entry["constraint"]["name"] == name
             for entry in case.history.within
         )
-        heavy = burden(case, table) if together else None
+        heavy = weigh(case, table).felt if together else None
         if heavy is None:
             return
         yield self.finding(

@@ -8,8 +8,9 @@ from typing import Any
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import burden, changed, field_path, is_known, row_count, runs
+from tasks.risk.asking import changed, field_path, is_known, row_count, runs
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 # What a default may call without being evaluated for each row.
 _STABLE = {
@@ -194,7 +195,7 @@ class VolatileDefault(Rule):
         volatile = bool(_VOLATILE.search(sql))
         if new["db_default"] != "expression" or not (volatile or called - _STABLE or not sql):
             return
-        heavy = burden(case, table)
+        heavy = weigh(case, table).felt
         if heavy is None:
             return
         yield self.finding(
@@ -231,7 +232,7 @@ class GeneratedColumn(Rule):
         if new["generated"] != "stored" and not _is_auto(new):
             return
         table, column = case.operation["table"], new["column"]
-        heavy = burden(case, table)
+        heavy = weigh(case, table).felt
         if heavy is None:
             return
         yield self.finding(

@@ -7,9 +7,10 @@ from typing import Any
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, burden, changed, field_path, rows_say, runs
+from tasks.risk.asking import Said, changed, field_path, rows_say, runs
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 
 def _target(told: dict[str, Any] | None) -> tuple[str, str] | None:
@@ -48,7 +49,7 @@ class AddForeignKey(Rule):
     def judge(self, case: Case) -> Iterable[Finding]:
         """Of a new column that is NULL everywhere nothing is checked."""
         made = _made(case) if runs(case) else None
-        heavy = burden(case, made[0]) if made else None
+        heavy = weigh(case, made[0]).felt if made else None
         if made is None or heavy is None:
             return
         table, column, (to_table, to_column), other = made
@@ -96,7 +97,7 @@ class Orphans(Rule):
         def ask(now: str, columns: list[str]) -> Answer[Count]:
             if to_now is None:
                 return Answer(None, f"{to_table} is made by an earlier pending migration")
-            return case.facts.orphans(now, columns[0], to_now, to_column)
+            return case.facts.orphans(now, tuple(columns), to_now, (to_column,))
 
         said = rows_say(case, table, [old.get("column", column)], ask)
         if said.said not in (Said.BROKEN, Said.OPEN):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import burden, changed, field_path, runs
+from tasks.risk.asking import changed, field_path, runs
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class AddIndex(Rule):
         if not runs(case):
             return
         for index in _built(case):
-            heavy = burden(case, index.table)
+            heavy = weigh(case, index.table).felt
             if heavy is None:
                 continue
             names = ", ".join(index.columns) or "an expression"

@@ -1,4 +1,8 @@
-"""NULL to NOT NULL: rows that are read under the table's lock, rows that break it, and code that still writes NULL."""
+"""NULL to NOT NULL: rows that are read under the table's lock, rows that break it, and code that still writes NULL.
+
+A CHECK (column IS NOT NULL) refuses NULL from the moment it is there, validated or not: validated it makes SET NOT NULL
+cheap, but only where it is in the database before the release does it show that running code writes no NULL.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ from collections.abc import Iterable
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, burden, changed, field_path, is_known, rows_say, runs
+from tasks.risk.asking import Said, changed, field_path, is_known, rows_say, runs, writes_no_null
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 
 def _forbidden(case: Case) -> tuple[str, str] | None:
@@ -25,7 +30,7 @@ def _now(case: Case, table: str, column: str) -> tuple[str | None, str | None]:
 
 
 def _is_checked(case: Case, table: str, column: str) -> bool:
-    """Whether NULL has been ruled out: by a validated CHECK of this release or of the database, or by the column."""
+    """Whether no row has NULL: by a validated CHECK of this release or of the database, or by the column."""
     if (table, column) in case.history.not_null_checked:
         return True
     table_now, column_now = _now(case, table, column)
@@ -33,6 +38,17 @@ def _is_checked(case: Case, table: str, column: str) -> bool:
         return False
     told = case.facts.column(table_now, column_now)
     return case.facts.checked_not_null(table_now, column_now).value is True or bool(told.value and told.value.not_null)
+
+
+def _checked(case: Case) -> list[tuple[str, str]]:
+    """Table and columns from which a CHECK that an operation adds takes NULL."""
+    constraint = case.operation["constraint"]
+    if case.operation["kind"] not in ("AddConstraint", "AddConstraintNotValid") or constraint is None:
+        return []
+    if constraint["kind"] != "CheckConstraint":
+        return []
+    columns = rendered.not_null_columns(rendered.check_of(constraint["sql"]))
+    return [(case.operation["table"], column) for column in sorted(columns)]
 
 
 def _steps(case: Case, table: str, column: str) -> tuple[str, ...]:
@@ -63,7 +79,7 @@ class SetNotNull(Rule):
         if told is None or _is_checked(case, *told):
             return
         table, column = told
-        heavy = burden(case, table)
+        heavy = weigh(case, table).felt
         if heavy is None:
             return
         yield self.finding(
@@ -79,36 +95,44 @@ class NullInsert(Rule):
     """Code that knows the column as nullable leaves it out or writes NULL."""
 
     id = "null-insert"
-    catches = "A column becomes NOT NULL while running code inserts NULL where it has nothing better."
+    catches = "NULL is taken from a column, by NOT NULL or by a CHECK, while running code inserts it for want of better."
     severity = "high"
     harm = "old code"
 
     def judge(self, case: Case) -> Iterable[Finding]:
-        """A default of the old field, or a CHECK that already refuses NULL, shows that it does not."""
-        told = _forbidden(case) if runs(case) else None
-        old = changed(case)[0]
-        new = changed(case)[1]
-        if told is None or old is None or new is None or not is_known(case, told[0]) or _is_checked(case, *told):
+        """A default of the old field, or a database that refuses NULL already, shows that it does not."""
+        if not runs(case):
             return
-        table, column = told
-        table_now, column_now = _now(case, table, column)
-        if new["db_default"] or old["db_default"]:
+        told, old, new = _forbidden(case), *changed(case)
+        if told is not None and old is not None and new is not None:
+            filled = new["db_default"] or old["db_default"]
+            kept = _now(case, *told)[1] is not None and old["default"] in ("constant", "callable", "now")
+            if not (filled or kept or told in case.history.null_refused):
+                yield from self._refused(case, *told, *_now(case, *told))
+        for table, column in _checked(case):
+            now = case.history.table_now(table), case.history.column_now(table, column)
+            if not writes_no_null(case, table, column):
+                yield from self._refused(case, table, column, *now)
+
+    def _refused(
+        self, case: Case, table: str, column: str, table_now: str | None, column_now: str | None
+    ) -> Iterable[Finding]:
+        if not is_known(case, table):
             return
-        if column_now is not None and old["default"] in ("constant", "callable", "now"):
+        there = table_now is not None and column_now is not None
+        if table_now and column_now and case.facts.refuses_null(table_now, column_now).value:
             return
         nulls = case.facts.nulls(table_now, column_now) if table_now and column_now else None
-        unknown = (
-            f"Every INSERT of the running release into {table} fails: it does not know {column}, and leaves it NULL."
-        )
         yield self.finding(
             case,
             f"An INSERT or UPDATE of the running release that leaves {table}.{column} NULL fails."
-            if column_now is not None
-            else unknown,
+            if there
+            else f"Every INSERT of the running release into {table} fails: it does not know {column}, and leaves it"
+            " NULL.",
             evidence=[nulls.evidence if nulls and nulls.value is not None else ""],
             mitigation=(
                 (
-                    f"Release code first that always gives {column} a value (field {field_path(case)} with a default), "
+                    f"Release code first that always gives {column} of {table} a value (a field with a default), "
                     f"or let the database: ALTER TABLE {rendered.quoted(table)} ALTER COLUMN {rendered.quoted(column)} "
                     "SET DEFAULT ...; (db_default, Django 5.0 and newer)."
                 ),
@@ -136,7 +160,7 @@ class NullValues(Rule):
         old = changed(case)[0] or new
         said = rows_say(case, table, [old["column"]], lambda now, names: case.facts.nulls(now, names[0]), Said.BROKEN)
         filled = new["default"] in ("constant", "callable", "now") or new["db_default"]
-        if said.said is Said.HELD or said.said is Said.NOT_ASKED or (filled and burden(case, table) is None):
+        if said.said is Said.HELD or said.said is Said.NOT_ASKED or (filled and weigh(case, table).felt is None):
             return
         if filled and said.said is Said.OPEN:
             return

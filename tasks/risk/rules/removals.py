@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
@@ -10,6 +11,9 @@ from tasks.risk.asking import changed, field_path, is_known, runs
 from tasks.risk.references import told
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.references import serving_uses
+from tasks.risk.spots import spots
+
+_LOOSENING = frozenset({"drop-column", "drop-not-null", "set-default"})
 
 
 def _dropped_column(case: Case) -> str | None:
@@ -181,4 +185,64 @@ class LoseTable(Rule):
             )
 
 
-RULES: tuple[Rule, ...] = (RemoveColumn(), LoseColumn(), RemoveTable(), LoseTable())
+class ForgetRequiredColumn(Rule):
+    """The new release no longer names a column that the database still wants."""
+
+    id = "forget-required-column"
+    catches = "A field is taken out of the state alone, and the new code cannot insert: its column is NOT NULL."
+    severity = "high"
+    harm = "new code"
+
+    def judge(self, case: Case) -> Iterable[Finding]:
+        """A column that takes NULL or has a default, or that the release drops or loosens, is left alone."""
+        operation, old = case.operation, changed(case)[0]
+        if operation["kind"] != "RemoveField" or not operation["state_only"] or not operation["allowed"]:
+            return
+        if old is None or old["type"] is None or case.migration.backwards:
+            return
+        table, column = operation["table"], old["column"]
+        table_now, column_now = case.history.table_now(table), case.history.column_now(table, column)
+        if table_now is None or column_now is None or _is_loosened(case, table, column):
+            return
+        there = case.facts.column(table_now, column_now)
+        required = not (old["null"] or old["db_default"] or old["generated"])
+        if there.value is not None:
+            required = there.value.not_null and not there.value.has_default
+        if not required:
+            return
+        alter = f"ALTER TABLE {rendered.quoted(table)} ALTER COLUMN {rendered.quoted(column)}"
+        yield self.finding(
+            case,
+            f"Every INSERT of the new release into {table} fails: it does not name {column}, which stays in the "
+            "database, NOT NULL and without a default.",
+            evidence=[there.evidence if there.value is not None else ""],
+            mitigation=(
+                f"Beside it: SeparateDatabaseAndState(database_operations=[RunSQL('{alter} DROP NOT NULL')], ...).",
+                f"Or, where a value is wanted: RunSQL('{alter} SET DEFAULT ...').",
+            ),
+            subject=f"{table}.{column}",
+        )
+
+
+def _is_loosened(case: Case, table: str, column: str) -> bool:
+    """Whether the release drops a column, or lets it be left out, in a statement or an operation on the database."""
+    for migration in case.pending or (case.migration,):
+        for operation in migration.operations:
+            if operation["state_only"] or not operation["allowed"]:
+                continue
+            if operation["table"] == table and operation["kind"] == "DeleteModel":
+                return True
+            sides = [(told["old"], told["new"]) for told in operation["fields"] if operation["table"] == table]
+            for old, new in sides:
+                if old and old["column"] == column and (new is None or new["null"] or new["db_default"]):
+                    return True
+            if any(
+                spot.action.table == table
+                and (spot.action.kind == "drop-table" or (spot.action.kind in _LOOSENING and spot.action.name == column))
+                for spot in spots(replace(case, migration=migration, operation=operation))
+            ):
+                return True
+    return False
+
+
+RULES: tuple[Rule, ...] = (RemoveColumn(), LoseColumn(), RemoveTable(), LoseTable(), ForgetRequiredColumn())

@@ -10,7 +10,7 @@ from tasks.risk.rules.sql_constraints import Constraint, duplicates
 from tasks.risk.rules.sql_rows import RULES as ROW_RULES
 from tasks.risk.rules.sql_rule import ALONE, SqlRule, django_default, now_in, weight_of
 from tasks.risk.spots import Spot
-from tasks.risk.type_changes import Cost, Fit, cost, fit
+from tasks.risk.type_changes import Cost, Fit, cost, fit, holders
 
 
 class AddIndex(SqlRule):
@@ -181,7 +181,7 @@ class ChangeType(SqlRule):
     """ALTER COLUMN ... TYPE."""
 
     id = "sql-change-column-type"
-    catches = "ALTER COLUMN ... TYPE rewrites the table, or refuses or cuts values."
+    catches = "ALTER COLUMN ... TYPE rewrites the table, refuses or cuts values, or is refused for a view's sake."
     severity = "high"
     harm = "blocks"
     kinds = frozenset({"alter-type"})
@@ -192,7 +192,15 @@ class ChangeType(SqlRule):
         if weight.new:
             return
         table, column = action.table, action.name
-        answer = case.facts.column(now_in(case, table), case.history.column_now(table, column) or column)
+        column_now = case.history.column_now(table, column) or column
+        users = case.facts.dependents(now_in(case, table), column_now)
+        dropped = case.history.dropped.union(each.name for each in spot.before if each.kind.startswith("drop-"))
+        if held := holders(users.value or (), dropped):
+            words = f"the migration fails: {', '.join(held)} uses {table}.{column}, so that its type cannot change"
+            steps = [f"in the same migration, DROP {', '.join(held)} before it, and make it again after it"]
+            yield self.found(case, spot, words, steps, evidence=[users.evidence], severity="blocked", harm="fails")
+            return
+        answer = case.facts.column(now_in(case, table), column_now)
         if answer.value is None:
             was, costs, fits = "a type that is not known", Cost.UNKNOWN, Fit.EITHER
         else:
@@ -207,7 +215,8 @@ class ChangeType(SqlRule):
         ]
         if costs is Cost.IMPOSSIBLE and "using" not in action.marks:
             words = f"{table}.{column} is {was}: there is no cast to {action.text}, and the migration fails"
-            yield self.found(case, spot, words, ["write USING <expression>"], evidence=evidence, severity="blocked")
+            using = ["write USING <expression>"]
+            yield self.found(case, spot, words, using, evidence=evidence, severity="blocked", harm="fails")
         elif not weight.small and (costs is not Cost.NOTHING):
             words = (
                 f"{table}.{column} goes from {was} to {action.text}: "
@@ -216,7 +225,7 @@ class ChangeType(SqlRule):
             )
             yield self.found(case, spot, words, steps, evidence=evidence)
         elif fits is not Fit.ALL and answer.value is not None:
-            misfits = case.facts.misfits(now_in(case, table), column, action.text)
+            misfits = case.facts.misfits(now_in(case, table), column_now, action.text)
             if misfits.value is None or misfits.value.count:
                 words = f"{table}.{column} goes from {was} to {action.text}: {fits.value}"
                 yield self.found(case, spot, words, steps, evidence=(*evidence, misfits.evidence))

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from tasks.release.risk import Finding, Severity
+from tasks.release.risk import Finding, Harm, Severity
 from tasks.risk.python_texts import UNKNOWN_NAME
 from tasks.risk.rule import Case, Rule
 from tasks.risk.spots import Spot, spots
@@ -39,6 +39,7 @@ class SqlRule(Rule):
         *,
         evidence: Sequence[str] = (),
         severity: Severity | None = None,
+        harm: Harm | None = None,
     ) -> Finding:
         """A finding at the place of an action; the statement is its first evidence."""
         action = spot.action
@@ -50,6 +51,7 @@ class SqlRule(Rule):
             mitigation=mitigation,
             subject=".".join(dict.fromkeys(names)),
             severity=severity,
+            harm=harm,
             file=spot.file,
             line=spot.line,
         )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from tasks.release.risk import Finding, Severity
 from tasks.risk import rendered
-from tasks.risk.asking import Said, burden, changed, field_path, is_known, rows_say, runs
+from tasks.risk.asking import Said, changed, field_path, is_known, rows_say, runs
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
-from tasks.risk.type_changes import Cost, Fit, Type, cost, fit, is_other_kind
+from tasks.risk.type_changes import Cost, Fit, Type, cost, fit, holders, is_other_kind
+from tasks.risk.weight import weigh
 
 _WHAT_BECOMES = {
     Fit.REFUSED: "are too long or out of range, and the migration fails on them",
@@ -86,7 +87,7 @@ class RewriteColumnType(Rule):
             return
         for change in [own, *_followers(case, own)]:
             costs = cost(change.old, change.new)
-            heavy = burden(case, change.table) if costs in (Cost.REWRITE, Cost.UNKNOWN) else None
+            heavy = weigh(case, change.table).felt if costs in (Cost.REWRITE, Cost.UNKNOWN) else None
             if heavy is None:
                 continue
             perhaps = " if the types are not stored alike" if costs is Cost.UNKNOWN else ""
@@ -117,7 +118,7 @@ class RebuildIndex(Rule):
             return
         costs = cost(change.old, change.new)
         indexes = self._rebuilt(case, change, costs) if costs in (Cost.NOTHING, Cost.INDEXES) else None
-        heavy = burden(case, change.table) if indexes else None
+        heavy = weigh(case, change.table).felt if indexes else None
         if heavy is None or not indexes:
             return
         yield self.finding(
@@ -274,9 +275,7 @@ class ViewNeedsType(Rule):
         now = case.history.table_now(change.table)
         column_now = case.history.column_now(change.table, old["column"])
         told = case.facts.dependents(now, column_now) if now and column_now else None
-        held = [
-            one for one in (told.value if told else None) or () if re.match(r"(materialized )?view|policy|rule", one)
-        ]
+        held = holders((told.value if told else None) or (), case.history.dropped)
         if told is None or not held:
             return
         yield self.finding(

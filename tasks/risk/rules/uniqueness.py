@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, burden, changed, rows_say, runs
+from tasks.risk.asking import Said, changed, rows_say, runs
 from tasks.risk.rule import Case, Rule
+from tasks.risk.weight import weigh
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AddUnique(Rule):
         if not runs(case):
             return
         for unique in _added(case):
-            heavy = burden(case, unique.table)
+            heavy = weigh(case, unique.table).felt
             if heavy is None:
                 continue
             who = "write to" if unique.index else "read or write"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.release.risk import Finding
@@ -29,6 +29,14 @@ _LONG_ACTIONS = words(
     " set-not-null validate add-check"
     " add-unique add-foreign-key update delete"
 )
+# Operations that Django carries out by IF EXISTS, or that set what is set already.
+_REPEATABLE = words(
+    "AlterModelOptions AlterModelManagers AlterModelTableComment RemoveIndexConcurrently ValidateConstraint"
+)
+# Facts of a field whose change makes or renames something.
+_MADE_BY_NAME = ("column", "unique", "index", "references")
+_SETTINGS = frozenset({"drop-default", "drop-not-null"})
+_TWICE = "fails, since it cannot be done twice"
 # Facts of a field that only code looks at.
 _OF_CODE = frozenset({"name", "class", "default", "default_callable", "max_length"})
 
@@ -279,7 +287,7 @@ def _is_key(case: Case, table: str, name: str) -> bool:
     return any(side["references"] and name in (side["name"], side["column"]) for side in sides)
 
 
-def _second_time(case: Case, *, is_last: bool) -> str:  # noqa: C901, PLR0911 - one branch for each form
+def _second_time(case: Case, *, is_last: bool) -> str:
     """What goes wrong when an operation that was carried out is carried out again; "" for nothing."""
     operation = case.operation
     if operation["code"] is not None:
@@ -291,33 +299,34 @@ def _second_time(case: Case, *, is_last: bool) -> str:  # noqa: C901, PLR0911 - 
                 continue
             if write.verb == "create":
                 return f"makes the rows of {write.table or 'a table'} once more"
-            if write.own_value and not write.nulls:
+            if write.own_value and write.asked.isdisjoint(write.fields):
                 return f"changes {write.table or 'a table'} a second time, from values that were changed already"
-        return ""
-    if is_last:
-        return ""
+        return _sql_second_time(spots(case))
     if operation["sql"] is not None:
-        for spot in spots(case):
-            if "own value" in spot.action.marks:
-                return f"changes {spot.action.table} a second time, from values that were changed already"
-            upper = spot.statement.text.upper()
-            schema = (
-                spot.action.kind.startswith(("add-", "drop-", "rename-", "create-"))
-                and spot.action.kind != "drop-default"
-            )
-            if (
-                schema
-                and not {"concurrently"} & spot.action.marks
-                and not any(w in upper for w in ("EXISTS", "OR REPLACE"))
-            ):
-                return "fails, since it cannot be done twice"
-        return ""
-    repeatable = operation["kind"].endswith("Concurrently") or operation["kind"].startswith(
-        ("Alter", "Validate", "Create")
-    )
-    if operation["kind"] == "CreateModel":
-        repeatable = False
-    return "" if repeatable or is_unknown(operation) else "fails, since it cannot be done twice"
+        found = spots(case)
+        return _sql_second_time(found[:-1] if is_last else found)
+    return "" if is_last or is_unknown(operation) or _can_be_repeated(operation) else _TWICE
+
+
+def _sql_second_time(found: Sequence[Spot]) -> str:
+    """The same for statements; those that are sent as one text are undone as one where they stop halfway."""
+    for spot in found:
+        action, upper = spot.action, " ".join(spot.statement.text.upper().split())
+        if "own value" in action.marks:
+            return f"changes {action.table} a second time, from values that were changed already"
+        schema = action.kind.startswith(("add-", "drop-", "rename-", "create-")) and action.kind not in _SETTINGS
+        if schema and "EXISTS" not in upper and "OR REPLACE" not in upper:
+            return _TWICE
+    return ""
+
+
+def _can_be_repeated(operation: Operation) -> bool:
+    """Whether an operation of Django's ends as it did when it is carried out once more."""
+    kind = operation["kind"]
+    if kind == "AlterField":
+        told = [(each["old"], each["new"]) for each in operation["fields"]]
+        return all(old and new and all(old[key] == new[key] for key in _MADE_BY_NAME) for old, new in told)
+    return kind in _REPEATABLE or kind.endswith("Extension")
 
 
 RULES: tuple[Rule, ...] = (LockHeld(), PendingTriggers(), NotRepeatable(), NotRendered())

@@ -171,6 +171,41 @@ def test_what_is_on_purpose_is_not_told(project: Make, version: str) -> None:
     assert told(plan) == set()
 
 
+@VERSIONS
+def test_a_model_is_on_its_way_to_another_app(project: Make, version: str) -> None:
+    shop, state = project(version), "migrations.SeparateDatabaseAndState(state_operations=[{}]),"
+    shop.app("shop", "")
+    shop.app("post", "")
+    shop.migration("shop", "0001_initial", create("Letter") + create("Stamp") + create("Box"))
+    shop.migration(
+        "post",
+        "0001_initial",
+        state.format(create("Letter", options='{"db_table": "shop_letter"}'))
+        + state.format(create("Stamp", options='{"db_table": "shop_stamp"}')),
+        body='dependencies += [("shop", "0001_initial")]',
+    )
+    shop.migration(
+        "post",
+        "0002_own_names",
+        'migrations.AlterModelTable("letter", None),\n'
+        'migrations.SeparateDatabaseAndState(database_operations=[migrations.AlterModelTable("stamp", "post_stamp")],'
+        ' state_operations=[migrations.AlterModelTable("stamp", "post_stamp")]),',
+        after="0001_initial",
+    )
+    shop.manage("migrate", "-v0")
+    shop.migration(
+        "shop",
+        "0002_moved",
+        state.format(", ".join(f'migrations.DeleteModel("{model}")' for model in ("Letter", "Stamp", "Box"))),
+        after="0001_initial",
+    )
+    assert told(planned(shop)) == set()
+    plan = planned(shop, "DROP TABLE shop_box")
+    assert told(plan) == {("drift", "shop.0001_initial", "shop_box")}
+    # The pending migration only takes it out of the models: it does not fail.
+    assert [problem.severity for problem in plan.problems if problem.rule == "drift"] == ["unknown"]
+
+
 def test_a_router_says_whose_tables_are_where(project: Make) -> None:
     shop = project("5.2")
     shop.app("shop", "")

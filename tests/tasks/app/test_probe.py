@@ -387,6 +387,26 @@ def test_constraints_of_tables_that_are_not_there_yet_are_not_guessed_silently(p
     assert "shop_item" in step["sql"]["forward"]["because"][0]
 
 
+@VERSIONS
+def test_a_constraint_that_is_made_and_dropped_before_it_is_there(project: Make, version: str) -> None:
+    shop = project(version)
+    shop.app("shop", MODEL)
+    shop.migration("shop", "0001_initial", ITEM)
+    together = 'migrations.AlterUniqueTogether("item", {}),'
+    shop.migration("shop", "0002_unique", together.format('{("name", "size")}'), after="0001_initial")
+    shop.migration("shop", "0003_not", together.format("set()"), after="0002_unique")
+    step = entry(shop.probe("plan"), "0003_not")
+    assert step["sql"]["forward"]["partial"]
+    assert "the constraints of shop_item are not known" in step["sql"]["forward"]["because"][0]
+    shop.manage("migrate", "shop", "0002", "-v0")
+    known = entry(shop.probe("plan"), "0003_not")
+    assert not known["sql"]["forward"]["partial"]
+    assert forward(step) == forward(known)
+    name = forward(known).rpartition("DROP CONSTRAINT ")[2]
+    shop.server.execute(f"ALTER TABLE shop_item DROP CONSTRAINT {name}", dbname=shop.database)
+    assert entry(shop.probe("plan"), "0003_not")["sql"]["forward"]["statements"] is None  # `migrate` fails too
+
+
 def test_a_router_keeps_operations_away(shop: Project) -> None:
     shop.write(
         "routers.py",

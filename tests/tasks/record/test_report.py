@@ -87,10 +87,11 @@ def is_whole(markdown: str, expected: int) -> None:
 
 def test_a_finished_release() -> None:
     report = release_report(finished())
-    is_whole(report, 6)
-    stages, checklist, rehearsed_ones, migrations, smoke, timeline = tables(report)
-    assert [row[1] for row in checklist[1:]] == ["✅ yes", "✅ yes", "✅ yes", "✅ yes", "❔ unknown"]
+    is_whole(report, 7)
+    stages, checklist, rehearsed_ones, statements, migrations, smoke, timeline = tables(report)
+    assert [row[1] for row in checklist[1:]] == ["✓ yes", "✓ yes", "✓ yes", "✓ yes", "? unknown"]
     assert rehearsed_ones[1][3] == "works"
+    assert statements[1][-1] == "AccessExclusiveLock on public.documents_document"
     assert [row[2] for row in stages[1:]] == ["done"] * 9
     assert [row[3] for row in stages[1:]] == ["5.0 s"] * 9
     assert migrations[1][:4] == [LABEL, "250 ms", "yes", "yes"]
@@ -197,11 +198,11 @@ def strange(text: str) -> Release:
 )
 def test_no_name_can_break_the_report(text: str) -> None:
     report = release_report(strange(text))
-    is_whole(report, 7)
+    is_whole(report, 8)
     assert "<script" not in report.split("### SQL")[0] + report.split("## Smoke test")[1]
     assert "\x1b" not in report.split("### SQL")[0] + report.split("## Smoke test")[1]
 
 
 @given(st.text(st.sampled_from("a|`<>&\\\n\r-*_# \t\x0b\x1b\u2028"), min_size=1, max_size=12) | st.text(min_size=1))
 def test_no_name_at_all_can_break_it(text: str) -> None:
-    is_whole(release_report(strange(text)), 7)
+    is_whole(release_report(strange(text)), 8)

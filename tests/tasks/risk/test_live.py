@@ -29,7 +29,7 @@ def test_a_table_that_is_not_there(facts: LiveFacts) -> None:
         facts.column("shop_order", "total"),
         facts.nulls("shop_order", "total"),
         facts.duplicates("shop_order", ["total"]),
-        facts.orphans("shop_order", "total", "shop_item", "id"),
+        facts.orphans("shop_order", ("total",), "shop_item", ("id",)),
         facts.misfits("shop_order", "total", "integer"),
         facts.violators("shop_order", "total > 0"),
         facts.checked_not_null("shop_order", "total"),
@@ -84,7 +84,7 @@ def test_names_are_djangos(facts: LiveFacts, run: Callable[[str], None], table: 
     violators = facts.violators(table, "\"Größe %\" LIKE 'y%%'").value
     assert violators is not None
     assert violators.count == 2
-    orphans = facts.orphans(table, "Größe %", table, "Größe %").value
+    orphans = facts.orphans(table, ("Größe %",), table, ("Größe %",)).value
     assert orphans is not None
     assert orphans.count == 0
 
@@ -244,7 +244,7 @@ def test_a_throw_away_database_knows_its_catalogue_only(
             facts.usage("t", "n"),
             facts.nulls("t", "code"),
             facts.duplicates("t", ["code"]),
-            facts.orphans("t", "n", "t", "id"),
+            facts.orphans("t", ("n",), "t", ("id",)),
             facts.misfits("t", "code", "varchar(10)"),
             facts.violators("t", "n > 0"),
             facts.replicas("t"),

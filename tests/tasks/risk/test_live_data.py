@@ -199,14 +199,14 @@ def test_a_check_that_fails_is_unknown(facts: LiveFacts, check: str) -> None:
 
 
 def test_orphans(facts: LiveFacts) -> None:
-    found = facts.orphans("child", "parted_id", "parted", "id").value
+    found = facts.orphans("child", ("parted_id",), "parted", ("id",)).value
     assert found is not None
     assert (found.count, found.of) == (1, 3)
-    proven = facts.orphans("child", "checked", "parted", "id")
+    proven = facts.orphans("child", ("checked",), "parted", ("id",))
     assert proven.value is not None
     assert proven.value.count == 0
     assert "foreign key child_checked_fkey" in proven.evidence
-    uncomparable = facts.orphans("child", "text_id", "parted", "id")
+    uncomparable = facts.orphans("child", ("text_id",), "parted", ("id",))
     assert uncomparable.value is None
     assert "operator does not exist" in uncomparable.evidence
 

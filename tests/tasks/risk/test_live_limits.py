@@ -186,7 +186,7 @@ def test_older_servers_are_understood(postgres15: PostgresServer, monkeypatch: p
                 facts.column("t", "code"),
                 facts.nulls("t", "code"),
                 facts.duplicates("t", ["code"]),
-                facts.orphans("t", "n", "t", "id"),
+                facts.orphans("t", ("n",), "t", ("id",)),
                 facts.misfits("t", "code", "varchar(11)"),
                 facts.misfits("t", "code", "integer"),
                 facts.violators("t", "n > 1"),
