@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import select
 import socket
@@ -19,7 +18,7 @@ from tasks.release.errors import AppError, CommandError
 
 RESIDENT = Path(__file__).with_name("resident.py")
 LOOK_S = 0.2  # between two looks whether a silent resident is still alive
-ENDS_WITHIN_S = 10.0  # from "end" to the end of the process; then it is killed
+ENDS_WITHIN_S = 10.0  # from the end of the talk to that of the process
 LONGEST_S = 24 * 3600.0  # of the process as a whole; each command has a limit of its own
 CHUNK_BYTES = 1 << 20
 HIDDEN = "******"
@@ -91,12 +90,8 @@ class Dialogue:
         return answer["ok"]
 
     def end(self) -> None:
-        """End the process: by its own will when it waits for a command, else by force."""
+        """End the process and its children, by force: what they hold is dropped with the scratch database."""
         self._childs.close()
-        if self._thread.is_alive() and self.doing == "":
-            with contextlib.suppress(OSError, AppError):
-                self._send({"command": "end"})
-            self._thread.join(ENDS_WITHIN_S)
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()

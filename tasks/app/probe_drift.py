@@ -226,6 +226,7 @@ def differences(connection, expected, entries):
             maker = expected.origins.of_field(table.key, table.field)
         if relation is None or relation.kind not in HOLDS_ROWS:
             if table.name in expected.origins.given_away:
+                kept.add(maker)
                 continue
             found.append(expected.entry("missing-table", table.name, None, "a table", "nothing", maker))
             lost.setdefault(maker, []).append((table.name, None))

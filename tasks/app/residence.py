@@ -36,6 +36,9 @@ class Target:
     oid: int
     system_identifier: str | None  # None: the server does not tell
     alias: str  # of the application's DATABASES: the one to migrate
+    own_role: bool = False  # the application connects by its own user and password, where the server lets it in
+    # Whether the live database is, or may be, on that server: then what reaches beyond a database is refused.
+    shared: bool = True
 
 
 class Hello(Record):
@@ -243,6 +246,8 @@ def resident(
             variables or {},
             {
                 "alias": target.alias,
+                "own_role": target.own_role,
+                "shared": target.shared,
                 "HOST": database.host,
                 "PORT": database.port,
                 "USER": database.user,

@@ -17,10 +17,9 @@ Then each command gets one answer, {"ok": ...} or {"error": {"type", "message", 
   (resident_recorder.py).
 - ``reverse`` one ``migration`` [app, name].
 - ``use`` the models' queries (resident_queries.py); ``requests`` to its URLs, in process (resident_requests.py).
-- ``end``.
 
-When the socket is closed at the other end, the process ends at once. Messages hold no DETAIL and no CONTEXT of
-PostgreSQL's, since rows are in them.
+When the socket is closed at the other end, the process and its children end at once. Messages hold no DETAIL and no
+CONTEXT of PostgreSQL's, since rows are in them.
 """
 
 import contextlib
@@ -30,6 +29,7 @@ import os
 import platform
 import queue
 import re
+import signal
 import sys
 import threading
 import time
@@ -38,6 +38,7 @@ from pathlib import Path
 
 import django
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.exceptions import IrreversibleError
@@ -46,6 +47,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 PACKAGE = "runbook_inside"
+VALUED = (ValueError, KeyError, TypeError, ArithmeticError, ValidationError)  # they quote what they were given
 MESSAGE = 1000  # characters of an error
 CHUNK = 65536  # bytes
 
@@ -63,7 +65,7 @@ class Channel:
 
     def __init__(self, descriptor):
         os.set_inheritable(descriptor, False)
-        self.descriptor, self.incoming, self.over = descriptor, queue.Queue(), False
+        self.descriptor, self.incoming = descriptor, queue.Queue()
         self.outgoing = os.fdopen(os.dup(descriptor), "wb")
         threading.Thread(target=self.listen, daemon=True).start()
 
@@ -78,8 +80,9 @@ class Channel:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     self.incoming.put(json.loads(line.decode("utf-8")))
-        if not self.over:
-            os._exit(3)
+        if os.getpgrp() == os.getsid(0):  # a session of our own: nobody else is hit
+            os.killpg(0, signal.SIGKILL)
+        os._exit(3)
 
     def send(self, message):
         """Send one message."""
@@ -108,7 +111,9 @@ class Resident:
         self.channel = channel
         self.probe = beside("probe")
         target = channel.receive()["target"]
-        self.alias, self.secret = target["alias"], target["PASSWORD"]
+        self.alias = target["alias"]
+        own = connections.databases.get(self.alias, {}).get("PASSWORD")
+        self.secrets = [secret for secret in (target["PASSWORD"], own) if secret]
         self.guard = beside("resident_guard").Guard(target)
         self.recorder = beside("resident_recorder").Recorder
         self.redirected, self.cut_off = self.guard.install()
@@ -126,11 +131,13 @@ class Resident:
         message = str(error)
         if driver is not None:
             message = driver.diag.message_primary or message
-            if state.startswith("22"):  # 'invalid input syntax for type integer: "..."'
+            if state.startswith("22") or state == "P0001":  # 'invalid input syntax for type integer: "..."', RAISE
                 message = re.sub(r'"[^"]*"', '"***"', message)
+        elif isinstance(error, VALUED):  # "invalid literal for int() with base 10: '...'"
+            message = re.sub(r"""'[^']*'|"[^"]*"|“[^”]*”""", "'***'", message)
         message = (message.strip().splitlines() or [""])[0][:MESSAGE]
-        if self.secret:
-            message = message.replace(self.secret, "***")
+        for secret in self.secrets:
+            message = message.replace(secret, "***")
         return {
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "message": self.probe.told(Exception(message))["message"],
@@ -296,12 +303,9 @@ class Resident:
                 self.channel.receive()
 
     def serve(self):
-        """Answer commands until the end."""
+        """Answer commands until the process is ended."""
         while True:
             request = self.channel.receive()
-            if request["command"] == "end":
-                self.channel.over = True
-                return
             try:
                 answer = {"ok": getattr(self, request["command"])(request)}
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whoever asked must learn of it

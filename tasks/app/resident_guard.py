@@ -4,21 +4,28 @@
 
 ``redirect`` leads the alias to migrate, and those that named the same database (replicas, mirrors), to the target and
 cuts all others off; what was open is closed. ``Guard`` looks at every connection that psycopg or psycopg 3 makes,
-whoever asked for it: unless the server says that it is the target, it is closed and an error is raised. Programs are
-not started, since they would bring their own settings; mail stays in memory.
+whoever asked for it: unless the server says that it is the target, it is closed and an error is raised. Drivers that
+are written in Python, which could not be asked, are kept from the ports of the settings' databases. Statements that
+Django sends are refused where they reach beyond the target (resident_reach.py). Programs are not started, since they
+would bring their own settings; mail stays in memory.
 """
 
 import gc
 import multiprocessing.util
 import os
 import subprocess
+import sys
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.utils import OperationalError
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import Error, NotSupportedError, OperationalError
+
+from .resident_reach import reaches
+from .resident_statement import readable
 
 # Options by which libpq, or Django, would go elsewhere than HOST, PORT, USER and NAME say.
 LEADING = {
@@ -26,6 +33,10 @@ LEADING = {
     "passfile", "target_session_attrs", "load_balance_hosts", "replication", "pool", "sslmode",
 }  # fmt: skip
 NOWHERE = "cut-off.invalid"
+# Where nothing else is said; of the file of a local socket, the end tells the port.
+PORTS = {"postgresql": "5432", "postgis": "5432", "mysql": "3306", "oracle": "1521"}
+OWN_SERVER_HINT = "name a server of its own in [backup] scratch_server, where that does no harm"
+UNTRIED_HINT = 'it cannot be rehearsed: [backup] verify = "read" goes without'
 IDENTITY = (
     "SELECT oid::text, datname, has_function_privilege('pg_control_system()', 'execute')::text"
     " FROM pg_database WHERE datname = current_database()"
@@ -35,6 +46,10 @@ SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 
 class CutOff(OperationalError):  # noqa: N818 - said of what was tried
     """A connection that a rehearsal must not make."""
+
+
+class Beyond(NotSupportedError):  # noqa: N818
+    """A statement that a rehearsal must not carry out."""
 
 
 class NotStarted(PermissionError):  # noqa: N818
@@ -49,8 +64,20 @@ def same_database(one, other):
     return address[0] == address[1] or (one.get("USER") or "") == (other.get("USER") or "")
 
 
+def ports(databases):
+    """The ports of all databases of the settings, as text."""
+    found = set()
+    for entry in databases.values():
+        kind = (entry.get("ENGINE") or "").rpartition(".")[2]
+        found.add(str(entry.get("PORT") or PORTS.get(kind, "")))
+    return found - {""}
+
+
 def redirect(target):
-    """Lead the settings to the target; the aliases that now lead there, and those that lead nowhere."""
+    """Lead the settings to the target; the aliases that now lead there, and those that lead nowhere.
+
+    User and password stay the alias's own where the target says so.
+    """
     databases, alias = connections.databases, target["alias"]
     if alias not in databases:
         raise LookupError(f"the application has no database {alias!r} in its DATABASES")
@@ -62,7 +89,9 @@ def redirect(target):
         entry["OPTIONS"] = kept  # a dictionary of its own: aliases may share one
         if name in there:
             kept["sslmode"] = target["sslmode"]
-            entry.update({key: target[key] for key in ("HOST", "PORT", "USER", "PASSWORD", "NAME")})
+            entry.update({key: target[key] for key in ("HOST", "PORT", "NAME")})
+            if not (target["own_role"] and entry.get("USER")):
+                entry.update({key: target[key] for key in ("USER", "PASSWORD")})
         else:
             entry.update(HOST=NOWHERE, PORT="", PASSWORD="")
     for name in list(os.environ):
@@ -92,11 +121,30 @@ class Guard:
         """Close what is open and watch what will be opened."""
         self.watch_psycopg()
         self.watch_psycopg2()
+        self.watch_sockets(ports(connections.databases))
         self.allowed, cut_off = map(set, redirect(self.target))
         self.close_open()
         self.watch_django()
+        self.watch_statements()
         self.watch_programs()
+        for alias in self.allowed:
+            self.let_in(alias)
         return sorted(self.allowed), sorted(cut_off)
+
+    def let_in(self, alias):
+        """Have an alias connect as the target's user where the server does not take its own."""
+        entry, wrapper = connections.databases[alias], connections[alias]
+        if entry["USER"] == self.target["USER"]:
+            return
+        try:
+            wrapper.ensure_connection()
+        except CutOff:
+            raise
+        except Error:
+            entry.update({key: self.target[key] for key in ("USER", "PASSWORD")})
+            entry["OPTIONS"].pop("assume_role", None)
+        finally:
+            wrapper.close()
 
     def check(self, ask):
         """Compare what a connection says with the target; ``ask`` sends one statement and returns the first row."""
@@ -184,6 +232,41 @@ class Guard:
 
         BaseDatabaseWrapper.connect = look
         connection_created.connect(connected, weak=False)
+
+    def watch_statements(self):
+        """Refuse what reaches beyond the target, whichever connection of Django's it is sent by."""
+        guard, target = self, self.target
+
+        def watched(original):
+            def execute(cursor, sql, *args, **kwargs):
+                text = sql if isinstance(sql, str) else readable(sql, cursor.db.connection)
+                found = reaches(text, target["shared"], target["NAME"])
+                if found:
+                    what, elsewhere = found
+                    where = "other databases, files or programs" if elsewhere else "all databases of the server"
+                    hint = UNTRIED_HINT if elsewhere else OWN_SERVER_HINT
+                    guard.refuse(Beyond, f"`{what} ...` was not carried out, since it reaches {where}; {hint}")
+                return original(cursor, sql, *args, **kwargs)
+
+            return execute
+
+        CursorWrapper._execute = watched(CursorWrapper._execute)
+        CursorWrapper._executemany = watched(CursorWrapper._executemany)
+
+    def watch_sockets(self, ports):
+        """Keep drivers in Python from the ports of databases; libpq's connections are none of Python's."""
+        if not hasattr(sys, "addaudithook"):  # Python 3.6 and 3.7
+            return
+
+        def look(event, args):
+            if event == "socket.connect":
+                address = args[1]
+                to = address[1] if isinstance(address, tuple) and len(address) > 1 else address
+                port = (os.fsdecode(to) if isinstance(to, (str, bytes)) else str(to)).rpartition(".")[2]
+                if port in ports:
+                    self.refuse(CutOff, f"a connection to port {port} was not made: it is that of a database")
+
+        sys.addaudithook(look)
 
     def watch_programs(self):
         """Start no program: psql, or another manage.py, would read the settings anew. A fork keeps the guard."""

@@ -34,6 +34,7 @@ from .resident_statement import ALONE, CONCURRENTLY, IGNORED, WRITTEN, Entry, ma
 TOLD = 2000  # characters of a statement
 MOST = 1000  # texts of one migration; what comes then is one entry
 WATCHED = 100  # transactions of one migration that are looked at whatever they do
+LONG = 10000  # characters of a text, of which many are not kept
 SAMPLER_STARTS_WITHIN_S = 10
 IN_ERROR = 3  # PQTRANS_INERROR
 OTHER = "(other statements)"
@@ -143,7 +144,7 @@ class Recorder:
             written = WRITTEN.match(told)
             if written:
                 found.table = self.named(written.group(1))
-        if len(self.texts) < MOST:
+        if len(self.texts) < MOST and len(text) < LONG:
             self.texts[text] = found
         return found
 

@@ -44,6 +44,7 @@ class Copy(NamedTuple):
     dbname: str
     manifest: Manifest
     verification: Verification
+    owners: bool  # whether owners and grants came back
 
 
 class _Times(NamedTuple):
@@ -97,7 +98,8 @@ def proved_copy(environment: Environment, bucket: Bucket, backup: Backup, report
         restored = restore(environment, bucket, manifest, dbname, report)
         findings = compare(environment, manifest, dbname, restored, report)
         times = _Times(restored.read_s, restored.restore_s, restored.findings + findings)
-        yield Copy(dbname, manifest, _verification("restored", backup, manifest, times, report))
+        proved = _verification("restored", backup, manifest, times, report)
+        yield Copy(dbname, manifest, proved, restored.owners)
 
 
 def _verification(level: Level, backup: Backup, manifest: Manifest, times: _Times, report: Report) -> Verification:

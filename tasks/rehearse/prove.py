@@ -78,8 +78,7 @@ class _Work:
         assert self.copy is not None  # noqa: S101 -- just made
         made = rehearse(
             self.environment,
-            self.copy.manifest,
-            self.copy.dbname,
+            self.copy,
             plan,
             prepare(self.environment, release.commit, self.report),
             prepare(self.environment, release.previous_commit, self.report),

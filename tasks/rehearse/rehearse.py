@@ -13,13 +13,14 @@ from tasks.app.command import Checkout
 from tasks.app.residence import Requested, Residence, Target, resident
 from tasks.backup.progress import Report
 from tasks.backup.scratch import clone, server_of
+from tasks.backup.verify import Copy
 from tasks.database.connection import connect, explained
 from tasks.database.identity import identify
 from tasks.rehearse.passage import Passage
 from tasks.rehearse.pooler import poolers
 from tasks.rehearse.previous import Previous, broken_requests, unexpected
 from tasks.rehearse.session import settle
-from tasks.release.backup import Manifest
+from tasks.rehearse.severed import sever
 from tasks.release.environment import Environment
 from tasks.release.errors import AppError
 from tasks.release.plan import Plan
@@ -28,8 +29,7 @@ from tasks.release.rehearsal import Broken, Rehearsal
 
 def rehearse(
     environment: Environment,
-    manifest: Manifest,
-    restored: str,
+    copy: Copy,
     plan: Plan,
     candidate: Checkout,
     previous: Checkout,
@@ -39,12 +39,11 @@ def rehearse(
 
     In between, the previous release's queries are tried, and the schema and the data are compared. The restored
     database itself is only read; the copy is dropped, whatever happens. A migration that cannot be applied is in the
-    result with its error.
+    result with its error. Where the copy is on the server of the live database, the application works as its own role.
 
     Args:
         environment: Whose.
-        manifest: Of the backup.
-        restored: The database that it was restored into.
+        copy: The restored backup.
         plan: The pending migrations.
         candidate: The code that migrates.
         previous: The code that serves meanwhile.
@@ -55,20 +54,22 @@ def rehearse(
         DatabaseError: The server of restores is lost or refuses.
     """
     began = time.monotonic()
-    size = _size(environment, restored)
-    with clone(environment, manifest, restored, report) as dbname, ExitStack() as residents:
-        report(f"copied {restored} to {dbname} in {time.monotonic() - began:.1f} s")
-        findings = settle(environment, plan.database.user, dbname)
-        target = _target(environment, dbname)
+    size = _size(environment, copy.dbname)
+    with clone(environment, copy.manifest, copy.dbname, report) as dbname, ExitStack() as residents:
+        report(f"copied {copy.dbname} to {dbname} in {time.monotonic() - began:.1f} s")
+        target, findings = _prepared(environment, plan, copy, dbname)
         old, trouble, app = _at_work(environment, previous, candidate, target, residents, report)
         findings += trouble + poolers(environment, plan.database, app.hello)
-        passage = Passage(server_of(environment), restored, dbname, plan, app, old, report)
+        if app.hello.user != plan.database.user:
+            as_whom = f"the migrations were tried as {app.hello.user}, not as {plan.database.user}"
+            findings += (f"{as_whom}: what the latter has no privilege for does not show",)
+        passage = Passage(server_of(environment), copy.dbname, dbname, plan, app, old, report)
         passage.forward()
         passage.reverse()
         passage.again()
         suspicious = unexpected(environment, old.app, environment.smoke.endpoints) if old and passage.is_whole else {}
     if suspicious:
-        passage.break_last(_broken_requests(environment, manifest, restored, plan, previous, suspicious, report))
+        passage.break_last(_broken_requests(environment, copy, plan, previous, suspicious, report))
     return Rehearsal(
         migrations=passage.records(),
         previous_commit=previous.commit,
@@ -110,8 +111,7 @@ def _at_work(
 
 def _broken_requests(
     environment: Environment,
-    manifest: Manifest,
-    restored: str,
+    copy: Copy,
     plan: Plan,
     previous: Checkout,
     suspicious: dict[str, Requested],
@@ -124,17 +124,31 @@ def _broken_requests(
     endpoints = [
         endpoint for endpoint in environment.smoke.endpoints if f"{endpoint.method} {endpoint.path}" in suspicious
     ]
-    with clone(environment, manifest, restored, report) as dbname, ExitStack() as residents:
-        settle(environment, plan.database.user, dbname)
-        app = residents.enter_context(resident(environment, previous, _target(environment, dbname), report))
+    with clone(environment, copy.manifest, copy.dbname, report) as dbname, ExitStack() as residents:
+        target, _ = _prepared(environment, plan, copy, dbname)
+        app = residents.enter_context(resident(environment, previous, target, report))
         return broken_requests(unexpected(environment, app, endpoints), suspicious)
 
 
-def _target(environment: Environment, dbname: str) -> Target:
+def _prepared(environment: Environment, plan: Plan, copy: Copy, dbname: str) -> tuple[Target, tuple[str, ...]]:
+    """A copy as the application's sessions are to find it, and what of that could not be done, a sentence each."""
     server = server_of(environment)
     with connect(server, "rehearsal", dbname=dbname) as connection:
         identity = identify(connection)
-    return Target(server, dbname, identity.oid, identity.system_identifier, environment.app.database_alias)
+    live = plan.database.system_identifier
+    known = identity.system_identifier is not None and live is not None
+    target = Target(
+        database=server,
+        dbname=dbname,
+        oid=identity.oid,
+        system_identifier=identity.system_identifier,
+        alias=environment.app.database_alias,
+        # Without owners and grants, its own role would be refused what it may do in the live database.
+        own_role=known and identity.system_identifier == live and copy.owners,
+        shared=not known or identity.system_identifier == live,
+    )
+    findings = sever(environment, dbname)
+    return target, findings + settle(environment, plan.database.user, dbname, grants=target.own_role)
 
 
 def _size(environment: Environment, dbname: str) -> int:

@@ -19,19 +19,24 @@ where setdatabase in (0, (select oid from pg_database where datname = current_da
   and setrole in (0, coalesce((select oid from pg_roles where rolname = %(user)s), 0))
 order by setrole <> 0, setdatabase <> 0
 """
+_GRANTS = """
+select privilege_type, case when grantee <> 0 then pg_get_userbyid(grantee) end
+from pg_database, aclexplode(datacl) where datname = current_database()
+"""
 _USER = '"$user"'
 
 
-def settle(environment: Environment, user: str, dbname: str) -> tuple[str, ...]:
-    """Give a copy what the application's sessions find in the live database, though another role connects to it.
+def settle(environment: Environment, user: str, dbname: str, *, grants: bool = False) -> tuple[str, ...]:
+    """Give a copy what the application's sessions find in the live database, though another role may connect to it.
 
     Args:
         environment: Whose.
         user: The role of the application, whose name "$user" stands for in a search_path.
         dbname: The copy.
+        grants: Whether it gets the privileges on the database as a whole, too, which no dump holds.
 
     Returns:
-        A sentence for every setting that our role may not make.
+        A sentence for every setting or grant that our role may not make.
 
     Raises:
         DatabaseError: A server cannot be reached or refuses.
@@ -44,19 +49,31 @@ def settle(environment: Environment, user: str, dbname: str) -> tuple[str, ...]:
                 [user],
             ).fetchall()
             settings = {"search_path": everywhere} | dict(connection.execute(_SETTINGS, {"user": user}).fetchall())
+            granted = connection.execute(_GRANTS).fetchall() if grants else []
         except psycopg.Error as error:
             raise explained(error, "cannot ask for the settings of the application's sessions") from None
     settings["search_path"] = settings["search_path"].replace(_USER, name) or "''"
+    copy = sql.Identifier(dbname)
+    statements = [
+        (
+            f"the application's setting {setting}",
+            sql.SQL("ALTER DATABASE {} SET {}").format(copy, sql.SQL(f"{setting} TO {value}")),
+        )
+        for setting, value in settings.items()
+    ]
+    for privilege, grantee in granted:
+        whom = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
+        what = f"the privilege {privilege} of {grantee or 'PUBLIC'}"
+        statements.append((what, sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), copy, whom)))
     refused = []
     server = server_of(environment)
     with connect(server, "rehearsal: settings", dbname=server.maintenance_database, autocommit=True) as connection:
-        for setting, value in settings.items():
-            statement = f"ALTER DATABASE {{}} SET {setting} TO {value}"
+        for what, statement in statements:
             try:
-                connection.execute(sql.SQL(statement).format(sql.Identifier(dbname)))
+                connection.execute(statement)
             except psycopg.Error as error:
                 if error.sqlstate is None:
                     raise explained(error, "cannot give the copy its settings") from None
                 words = str(error).partition("\n")[0]
-                refused.append(f"the rehearsal ran without the application's setting {setting}: {words}")
+                refused.append(f"the rehearsal ran without {what}: {words}")
     return tuple(refused)

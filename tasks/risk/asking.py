@@ -13,7 +13,6 @@ from tasks.risk.references import Named, fills
 from tasks.risk.rule import Case
 
 
-
 class Said(Enum):
     """What the rows say about a condition that a migration relies on."""
 

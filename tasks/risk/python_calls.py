@@ -190,7 +190,7 @@ class Calls:
             limited = not self.reading.looped and before.kind in ("tuple", "literal")
             self.reading.names[name] = Value("rows", added.model, limited=limited, new=added.new)
 
-    def query(  # noqa: C901, PLR0911 - one branch for each form
+    def query(  # noqa: C901, PLR0911, PLR0912 - one branch for each form
         self, node: ast.Call, base: Value, name: str, arguments: list[Value], keywords: dict[str, Value]
     ) -> Value:
         """A method of a manager or a queryset."""

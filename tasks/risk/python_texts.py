@@ -72,19 +72,21 @@ def is_outside(dotted: str) -> bool:
 def grows(field: str, node: ast.expr) -> bool:
     """Whether an expression makes a field another value each time: n = F("n") + 1, s = Concat("s", Value("."))."""
     return any(
-        isinstance(each, ast.BinOp) or (isinstance(each, ast.Call) and _called(each) in _GROWING)
+        _reads(field, each)
         for each in ast.walk(node)
-        if any(_is_field(field, part, within=each) for part in ast.walk(each))
+        if isinstance(each, ast.BinOp) or (isinstance(each, ast.Call) and _called(each) in _GROWING)
+    )
+
+
+def _reads(field: str, node: ast.AST) -> bool:
+    """Whether a function in an expression is given a field, by F() or by its name."""
+    return any(
+        isinstance(argument, ast.Constant) and argument.value == field
+        for each in ast.walk(node)
+        if isinstance(each, ast.Call) and _called(each) != "Value"
+        for argument in each.args
     )
 
 
 def _called(node: ast.Call) -> str:
     return str(getattr(node.func, "id", getattr(node.func, "attr", "")))
-
-
-def _is_field(field: str, node: ast.AST, within: ast.AST) -> bool:
-    """Whether a part of an expression is a field's value; a text by itself is one as an argument of a function."""
-    if not isinstance(node, ast.Call):
-        return False
-    direct = _called(node) == "F" or (node is within or _called(node) in _GROWING)
-    return direct and any(isinstance(each, ast.Constant) and each.value == field for each in node.args)

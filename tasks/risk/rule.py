@@ -57,7 +57,7 @@ class Rule(ABC):
         file: str | None = None,
         line: int | None = None,
     ) -> Finding:
-        """A finding of this rule, with the rule's severity and harm and the migration's file unless others are named."""
+        """A finding of this rule, with the rule's severity and harm and the migration's file unless told."""
         return Finding(
             rule=self.id,
             migration=case.migration.label,

@@ -85,11 +85,7 @@ def _write(node: exp.Expression) -> RowAction:
 
 def _grows(column: str, value: exp.Expression) -> bool:
     """Whether a value that is computed from the column's own differs each time; `upper(name)` does not."""
-    return any(
-        each.name == column
-        for growing in value.find_all(*_GROWING)
-        for each in growing.find_all(exp.Column)
-    )
+    return any(each.name == column for growing in value.find_all(*_GROWING) for each in growing.find_all(exp.Column))
 
 
 def _name(table: exp.Expression | None) -> str:

@@ -95,7 +95,7 @@ class NullInsert(Rule):
     """Code that knows the column as nullable leaves it out or writes NULL."""
 
     id = "null-insert"
-    catches = "NULL is taken from a column, by NOT NULL or by a CHECK, while running code inserts it for want of better."
+    catches = "NULL is taken from a column, by NOT NULL or a CHECK, while running code inserts it for want of better."
     severity = "high"
     harm = "old code"
 

@@ -26,17 +26,25 @@ def serving_uses(case: Case) -> tuple[Reference, ...] | None:
     - None is certain, or nothing was found: old code does not name it (it was taken out of the model in an earlier
       release, or a pending migration makes it).
     """
-    if case.serving is None or case.migration.from_dependency:
-        return None
     named = _in_serving(case)
-    if named is None:
-        return ()
+    return serving_names(case, named) if named else None if _is_unknown(case) else ()
+
+
+def serving_names(case: Case, named: Named) -> tuple[Reference, ...] | None:
+    """The same for what hand-written SQL drops or renames, by the names that the database has now."""
+    if case.serving is None or _is_unknown(case):
+        return None
     found = examine(case.serving, named)
     if not found.complete and case.operation["model"]:  # its table's name may be made at run time
         by_name = Named(case.migration.app, case.operation["model"], named.table, named.field, named.column)
         found = examine(case.serving, by_name)
     certain = any(reference.certain for reference in found.references)
     return found.references if found.complete or certain else None
+
+
+def _is_unknown(case: Case) -> bool:
+    """Whether nothing can be told of the code that serves."""
+    return case.serving is None or case.migration.from_dependency
 
 
 def _in_serving(case: Case) -> Named | None:

@@ -236,10 +236,11 @@ def _is_loosened(case: Case, table: str, column: str) -> bool:
             for old, new in sides:
                 if old and old["column"] == column and (new is None or new["null"] or new["db_default"]):
                     return True
+            written = [spot.action for spot in spots(replace(case, migration=migration, operation=operation))]
             if any(
-                spot.action.table == table
-                and (spot.action.kind == "drop-table" or (spot.action.kind in _LOOSENING and spot.action.name == column))
-                for spot in spots(replace(case, migration=migration, operation=operation))
+                each.kind == "drop-table" or (each.kind in _LOOSENING and each.name == column)
+                for each in written
+                if each.table == table
             ):
                 return True
     return False

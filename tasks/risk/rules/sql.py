@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from tasks.release.risk import Finding
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.sql_constraints import Constraint, duplicates
+from tasks.risk.rules.sql_names import RULES as NAME_RULES
 from tasks.risk.rules.sql_rows import RULES as ROW_RULES
 from tasks.risk.rules.sql_rule import ALONE, SqlRule, django_default, now_in, weight_of
 from tasks.risk.spots import Spot
@@ -231,91 +232,6 @@ class ChangeType(SqlRule):
                 yield self.found(case, spot, words, steps, evidence=(*evidence, misfits.evidence))
 
 
-class Remove(SqlRule):
-    """DROP of what running code may use."""
-
-    id = "sql-remove"
-    catches = "A table, view or column that running code may still use is dropped, with everything in it."
-    severity = "high"
-    harm = "old code"
-    kinds = frozenset({"drop-column", "drop-table", "drop-view", "drop-cascade", "drop-function"})
-
-    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
-        """What is gone afterwards."""
-        action = spot.action
-        made = [each for each in spot.before if each.kind.startswith("create-")]
-        if any(action.name in (each.table, each.name) for each in made) or weight_of(case, spot).new:
-            return
-        if action.kind in ("drop-table", "drop-view") and case.facts.exists(now_in(case, action.table)).value is False:
-            return
-        if action.kind in ("drop-view", "drop-function") and self._comes_back(case, spot):
-            return
-        usage = [
-            case.facts.usage(now_in(case, action.table), action.name if action.kind == "drop-column" else None).evidence
-        ] if action.table else []  # fmt: skip
-        if action.kind == "drop-cascade":
-            words = f"DROP {action.text} {action.name} CASCADE drops whatever depends on it, tables and columns too"
-            steps = ["drop by name what is meant to go, and then the rest without CASCADE"]
-        elif action.kind == "drop-column":
-            words = (
-                f"{action.table}.{action.name} is dropped: running code that names it fails, and its values are lost"
-            )
-            steps = [
-                (
-                    "first release: SeparateDatabaseAndState(state_operations=[RemoveField(…)]), and ALTER COLUMN"
-                    f" {action.name} DROP NOT NULL where it is NOT NULL"
-                ),
-                f"next release, when no running code names it: ALTER TABLE {action.table} DROP COLUMN {action.name}",
-            ]
-        else:
-            what = action.kind.removeprefix("drop-")
-            lost = ", and its rows are lost" if what == "table" else ""
-            words = f"the {what} {action.name} is dropped: running code that uses it fails{lost}"
-            steps = [
-                "first release: take it out of the code (DeleteModel as a state operation only)",
-                f"next release: DROP {what.upper()} {action.name}, after a backup of it",
-            ]
-        yield self.found(case, spot, words, steps, evidence=usage)
-
-    @staticmethod
-    def _comes_back(case: Case, spot: Spot) -> bool:
-        """Whether a later statement of the same atomic migration makes it again."""
-        texts = [text for each in case.migration.operations for text in each["sql"] or ()]
-        words = [" ".join(text.lower().replace('"', " ").split()) for text in texts]
-        name = spot.action.name.lower()
-        made = [f"create {what}{name}" for what in ("view ", "or replace view ", "materialized view ", "function ")]
-        return case.migration.atomic and any(each in text for text in words for each in made)
-
-
-class Rename(SqlRule):
-    """A name that running code looks for in vain."""
-
-    id = "sql-rename"
-    catches = "A table or column that running code knows gets another name."
-    severity = "high"
-    harm = "old code"
-    kinds = frozenset({"rename-table", "rename-column"})
-
-    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
-        """Names that the running code looks for in vain."""
-        action = spot.action
-        if weight_of(case, spot).new:
-            return
-        what = f"{action.table}.{action.name}" if action.name else action.table
-        yield self.found(
-            case,
-            spot,
-            f"{what} is called {action.text} from then on: every query of the running code that names it fails",
-            [
-                (
-                    f"keep the name in the database: db_{'column' if action.name else 'table'} = "
-                    f"{(action.name or action.table)!r} in the model"
-                ),
-                "or expand and contract: a new one beside it, both written, the old one dropped a release later",
-            ],
-        )
-
-
 RULES: tuple[Rule, ...] = (
-    AddIndex(), Concurrently(), AddColumn(), Rewrite(), ChangeType(), Remove(), Rename(), Constraint(), *ROW_RULES
+    AddIndex(), Concurrently(), AddColumn(), Rewrite(), ChangeType(), *NAME_RULES, Constraint(), *ROW_RULES
 )  # fmt: skip

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from tasks.release.risk import Finding
+from tasks.release.risk import Finding, Severity
+from tasks.risk import rendered
+from tasks.risk.asking import writes_no_null
+from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case
 from tasks.risk.rules.sql_rule import ALONE, SqlRule, now_in, weight_of
 from tasks.risk.spots import Spot
+from tasks.risk.sql_actions import Action, understood
 
 
 class Constraint(SqlRule):
@@ -36,6 +41,7 @@ class Constraint(SqlRule):
                     f"put VALIDATE CONSTRAINT {action.name} into a migration of its own: alone it lets others work"
                 ]
                 yield self.found(case, spot, words, steps, evidence=weight.evidence)
+            yield from self._validated(case, spot)
         elif action.kind == "set-not-null":
             yield from self._not_null(case, spot)
         elif action.kind == "add-unique":
@@ -61,6 +67,7 @@ class Constraint(SqlRule):
         filled = case.history.writers(table) or column_now is None
         checked = case.facts.checked_not_null(now, column_now or column)
         cheap = checked.value or (table, column) in case.history.not_null_checked or _checks(spot, column)
+        kept = writes_no_null(case, table, column) or column in _refused(spot)
         steps = [
             (
                 f"SQL: ALTER TABLE {table} ADD CONSTRAINT {column}_not_null CHECK ({column} IS NOT NULL) NOT VALID; in"
@@ -70,26 +77,33 @@ class Constraint(SqlRule):
         ]
         if nulls.value is not None and nulls.value.count and not filled:
             words = f"{table}.{column} holds NULLs: SET NOT NULL fails"
-            yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="blocked")
-        elif not cheap:
-            scan = "" if weight.small else f", and {table} is scanned under ACCESS EXCLUSIVE while everybody waits"
-            words = f"{table}.{column} becomes NOT NULL: running code that writes no value there fails{scan}"
-            evidence = [*weight.evidence, nulls.evidence, checked.evidence]
-            yield self.found(case, spot, words, steps, evidence=evidence, severity="high")
+            yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="blocked", harm="fails")
+            return
+        scan = f"{table} is scanned under ACCESS EXCLUSIVE while everybody waits" if not (cheap or weight.small) else ""
+        evidence = [*weight.evidence, nulls.evidence, checked.evidence]
+        if not kept:
+            words = f"{table}.{column} becomes NOT NULL: running code that writes no value there fails"
+            words += f", and {scan}" if scan else ""
+            yield self.found(case, spot, words, steps, evidence=evidence, severity="high", harm="old code")
+        elif scan:
+            yield self.found(case, spot, f"{table}.{column} becomes NOT NULL: {scan}", steps, evidence=evidence)
 
     def _checked(self, case: Case, spot: Spot) -> Iterable[Finding]:
         action, weight = spot.action, weight_of(case, spot)
+        table = action.table
+        for column in sorted(rendered.not_null_columns(action.text) if action.kind == "add-check" else ()):
+            if not writes_no_null(case, table, column):
+                words = f"{action.name or 'the constraint'} refuses NULL in {table}.{column} from then on, also where"
+                words += " running code writes no value there"
+                steps = [f"release code first that always gives {column} a value, or SET DEFAULT … in the database"]
+                yield self.found(case, spot, words, steps, severity="high", harm="old code")
         if "not valid" in action.marks:
             return
-        table = action.table
         foreign = action.kind == "add-foreign-key"
+        found = self._broken(case, table, action)
+        wait = f"all readers and writers of {table} wait"
         if foreign:
-            to_table, _, to_column = action.text.partition(" ")
-            found = case.facts.orphans(now_in(case, table), ",".join(action.columns), to_table, to_column or "id")
-            wait = f"writers of {table} and {to_table} wait"
-        else:
-            found = case.facts.violators(now_in(case, table), action.text)
-            wait = f"all readers and writers of {table} wait"
+            wait = f"writers of {table} and {action.text.partition(' ')[0]} wait"
         fails = found.value is not None and found.value.count > 0 and not case.history.writers(table)
         if weight.small and not fails:
             return
@@ -108,7 +122,51 @@ class Constraint(SqlRule):
             [step for step in steps if step],
             evidence=[*weight.evidence, found.evidence],
             severity="blocked" if fails else None,
+            harm="fails" if fails else None,
         )
+
+    def _validated(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """Rows that break a constraint that was added NOT VALID: now, by this migration or by a pending one before."""
+        table, name = spot.action.table, spot.action.name
+        added = [each for each in spot.before if (each.table, each.name) == (table, name)]
+        constraint = added[-1] if added else case.history.not_valid.get((table, name))
+        constraint = constraint or _in_database(case, table, name)
+        found = self._broken(case, table, constraint) if constraint is not None else None
+        if found is None or found.value is None or not found.value.count:
+            return
+        mended = case.history.writers(table)
+        words = f"{name} {'may fail' if mended else 'fails'} to be validated: rows of {table} violate it"
+        steps = [f"mend the rows of {table} that violate {name} before it, in batches"]
+        evidence = [found.evidence, f"{', '.join(mended)} may change that before" if mended else ""]
+        severity: Severity = "unknown" if mended else "blocked"
+        yield self.found(case, spot, words, steps, evidence=evidence, severity=severity, harm="fails")
+
+    @staticmethod
+    def _broken(case: Case, table: str, constraint: Action) -> Answer[Count]:
+        """Rows that a CHECK or a foreign key refuses."""
+        if constraint.kind == "add-check":
+            return case.facts.violators(now_in(case, table), constraint.text)
+        to_table, _, to_columns = constraint.text.partition(" ")
+        columns = tuple(case.history.column_now(table, name) or name for name in constraint.columns)
+        return case.facts.orphans(
+            now_in(case, table), columns, now_in(case, to_table), tuple(filter(None, to_columns.split(",")))
+        )
+
+
+def _in_database(case: Case, table: str, name: str) -> Action | None:
+    """A constraint of that name that is there and not validated; None: there is none, or it is not known."""
+    definition = case.facts.index(name).value or ""
+    if not definition.startswith(("CHECK ", "FOREIGN KEY ")) or not definition.endswith(", not validated"):
+        return None
+    text = definition.rpartition(" on ")[0]
+    [[_, [found, *_]], *_] = understood(f'ALTER TABLE "{now_in(case, table)}" ADD CONSTRAINT "{name}" {text}')
+    return replace(found, table=table) if found.kind in ("add-check", "add-foreign-key") else None
+
+
+def _refused(spot: Spot) -> set[str]:
+    """Columns from which an earlier CHECK of the same migration takes NULL, as is said there."""
+    checks = [each for each in spot.before if each.kind == "add-check" and each.table == spot.action.table]
+    return {column for each in checks for column in rendered.not_null_columns(each.text)}
 
 
 def duplicates(rule: SqlRule, case: Case, spot: Spot, columns: Sequence[str]) -> Iterable[Finding]:
@@ -120,7 +178,7 @@ def duplicates(rule: SqlRule, case: Case, spot: Spot, columns: Sequence[str]) ->
     if found.value is not None and found.value.count:
         words = f"rows of {table} equal each other in {', '.join(columns)}: {spot.action.name} cannot be built"
         steps = [f"clean up {table} first: SELECT {', '.join(columns)}, count(*) … GROUP BY … HAVING count(*) > 1"]
-        yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="blocked")
+        yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="blocked", harm="fails")
 
 
 def _checks(spot: Spot, column: str) -> bool:

@@ -156,7 +156,8 @@ def django_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
                 pytest.skip(f"needs Python {wanted}")
             subprocess.run([program, "venv", "-q", "--python", wanted or sys.executable, home], check=True, timeout=100)
             python = home / "bin" / "python"
-            install: list[str | Path] = [program, "pip", "install", "-q", "--python", python]
+            # Compiled once here, or by each of the many starts of a Django that follow.
+            install: list[str | Path] = [program, "pip", "install", "-q", "--compile-bytecode", "--python", python]
             subprocess.run([*install, *packages], check=True, timeout=100)
             made[version] = python
         return made[version]

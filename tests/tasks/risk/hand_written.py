@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from pydantic import SecretStr
@@ -15,11 +14,12 @@ from tasks.app.probing import understood
 from tasks.release.environment import Database
 from tasks.release.plan import Plan
 from tasks.release.risk import Finding
-from tasks.risk.facts import Facts, NoDatabase
+from tasks.risk.facts import Facts
 from tasks.risk.judge import judge
 from tasks.risk.live import LiveFacts
 from tasks.risk.rules import python, sql, squawk, whole
 from tests.tasks.app.django_projects import Project
+from tests.tasks.risk.no_database import NoDatabase
 
 MINE = {rule.id for family in (python, sql, squawk, whole) for rule in family.RULES}
 # Order has many rows, a third of them without a note; `fresh` is NULL everywhere; Tiny has a few rows.
@@ -97,8 +97,7 @@ class Judged:
             return self._mine(one, live)
 
     def without_database(self, case: Case) -> list[Finding]:
-        nothing: Any = NoDatabase()
-        return self.findings(case, nothing)
+        return self.findings(case, NoDatabase())
 
     def _mine(self, plan: Plan, facts: Facts) -> list[Finding]:
         findings = judge(plan, facts, self.home).findings

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tasks.app.probing import understood
 from tasks.release.risk import Finding
-from tasks.risk.facts import NoDatabase
 from tasks.risk.judge import judge
 from tasks.risk.live import LiveFacts
 from tasks.risk.rules import checks, columns, foreign_keys, indexes, nullability, removals, renames, types, uniqueness
 from tests.tasks.app.django_projects import Project
 from tests.tasks.risk.conftest import Cases
 from tests.tasks.risk.migration_cases import CASES
+from tests.tasks.risk.no_database import NoDatabase
 from tests.tasks.risk.one_case import Case
 
 pytestmark = pytest.mark.timeout(400)  # the first test waits for a hundred apps to be made
-NO_FACTS: Any = NoDatabase()
+NO_FACTS = NoDatabase()
 FAMILIES = (checks, columns, foreign_keys, indexes, nullability, removals, renames, types, uniqueness)
 IDS = {rule.id for family in FAMILIES for rule in family.RULES}
 

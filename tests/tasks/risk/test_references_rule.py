@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,13 +12,13 @@ from tasks.app.probing import plan as ask
 from tasks.app.probing import understood
 from tasks.release.plan import Plan
 from tasks.release.risk import Finding
-from tasks.risk.facts import Facts, NoDatabase
 from tasks.risk.history import History
 from tasks.risk.references import Reference
 from tasks.risk.rule import Case
 from tasks.risk.rules.references import StillNamed, serving_uses
 from tests.fix_app import Site, git
 from tests.tasks.app.django_projects import Project, django_python, project
+from tests.tasks.risk.no_database import NoDatabase
 
 __all__ = ["django_python", "project"]
 MODEL = "class Order(models.Model):\n    name = models.CharField(max_length=50)\n"
@@ -30,7 +30,7 @@ def cases(plan: Plan, source: Path, serving: Path | None) -> Iterable[Case]:
     for migration in plan.pending:
         history.begin(migration)
         for operation in migration.operations:
-            yield Case(migration, operation, history, cast("Facts", NoDatabase()), source, serving)
+            yield Case(migration, operation, history, NoDatabase(), source, serving)
             history.note(migration, operation)
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.release.risk import Finding, Severity, Suppression
-from tasks.risk.facts import Facts, NoDatabase
 from tasks.risk.judge import judge
 from tasks.risk.suppressions import apply, suppressions
 from tests import builders
+from tests.tasks.risk.no_database import NoDatabase
 
 TODAY = date(2026, 11, 24)
 LABEL = "documents.0002_document_category"
@@ -116,12 +115,12 @@ def test_judgement_shows_what_is_suppressed_and_does_not_count_it(tmp_path: Path
     more = [builders.finding("add-index", severity="high"), builders.finding("add-index", severity="medium")]
     source = written(tmp_path, GOOD)
 
-    judged = judge(plan, cast("Facts", NoDatabase()), source, more=more, today=TODAY)
+    judged = judge(plan, NoDatabase(), source, more=more, today=TODAY)
     accepted = [one for one in judged.findings if one.rule == "add-index"]
     assert [one.suppressed.reason for one in accepted if one.suppressed] == ["the table is frozen for the weekend"] * 2
     assert judged.level == "low"
 
-    late = judge(plan, cast("Facts", NoDatabase()), source, more=more, today=date(2027, 1, 1))
+    late = judge(plan, NoDatabase(), source, more=more, today=date(2027, 1, 1))
     assert late.level == "high"
     assert [one.rule for one in late.findings if "expired" in one.message] == ["suppression"]
 
