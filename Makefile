@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 RUN := $(UV) run --no-sync
 
-.PHONY: demo up down test lint format bench bench-backup bench-risk sync
+.PHONY: demo up down test lint format bench bench-backup bench-risk bench-rehearsal sync
 
 demo: sync  # from nothing to a release on staging
 	$(RUN) runbook demo
@@ -28,13 +28,16 @@ format: sync
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-bench: bench-backup bench-risk
+bench: bench-backup bench-risk bench-rehearsal
 
 bench-backup: sync  # backups and restores against three other ways
 	$(RUN) python -m bench.backup
 
 bench-risk: sync  # our judgement of migrations against what they do, and against other linters
 	$(RUN) python -m bench.risk
+
+bench-rehearsal: sync  # what the rehearsal costs, against the restore and the `migrate` of which it is made
+	$(RUN) python -m bench.rehearsal
 
 sync: $(UV)
 	@$(UV) sync --quiet --locked --all-extras

@@ -70,6 +70,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import InvalidBasesError, ProjectState
 from django.db.models import NOT_PROVIDED
 from django.db.utils import NotSupportedError
+from django.utils import translation
 
 
 def part(name):
@@ -889,8 +890,9 @@ def unmigrated(loader):
     ]
 
 
+@translation.override(None)
 def describe_migrations(connection, wanted, answer):
-    """Fill in everything that is told about migrations."""
+    """Fill in everything that is told about migrations, untranslated as in `migrate`: names of models are compared."""
     with reading(connection):
         answer["applied"] = applied(connection)
         executor = loading.executor_of(connection, reason, near)

@@ -97,7 +97,8 @@ def _history(answer: Entry, pending: Mapping[str, Entry]) -> Iterator[Problem]:
             f" are not applied{gone}",
             hint="deploy first a release that still has the files it replaces"
             if squash["gone"]
-            else "`migrate` applies the replaced ones, and takes it for applied then",
+            else "`migrate` applies the replaced ones, and takes it for applied then; after that Django reverses none"
+            " of them alone: the way back is the backup",
         )
 
 

@@ -280,10 +280,9 @@ class Resident:
             self.channel.send({"event": "before", "migration": label})
             self.channel.receive()
         del self.guard.refused[:]
-        recorder = None
-        if record:
-            known = beside("resident_statement").brought_along(migration)
-            recorder = self.recorder(self.connection, MigrationRecorder.Migration._meta.db_table, known)
+        known = beside("resident_statement").brought_along(migration) if record else ()
+        bookkeeping = MigrationRecorder.Migration._meta.db_table
+        recorder = self.recorder(self.connection, bookkeeping, known) if record else None
         found, began = dict(EMPTY, migration=label), time.monotonic()
         if recorder:
             recorder.begin()

@@ -152,6 +152,8 @@ def _drop(reader: Reader) -> Iterator[Action]:
             yield Action("drop-function", name=name, text=kind)
         elif kind in ("TRIGGER", "POLICY", "RULE"):
             yield Action("drop-of-table", name=name, text=kind)
+            if kind != "TRIGGER":
+                yield Action("unknown", name=name, text=f"a {kind} changes what the running code reads and writes")
         elif kind in ("SCHEMA", "TYPE", "DOMAIN", "STATISTICS", "SEQUENCE"):
             yield Action("harmless")  # refused while something else needs it
 

@@ -78,8 +78,10 @@ def filtered(query: Value, call: ast.Call, value_of: dict[str, Value]) -> Value:
 
 def asked(call: ast.Call, value_of: dict[str, Value]) -> frozenset[str]:
     """The fields that a filter asks, and those by which the rows whose keys it is given were chosen."""
-    names = [keyword.arg or "" for keyword in call.keywords]
-    return frozenset(name.partition("__")[0] for name in names).union(*(value_of[name].asked for name in names if name))
+    names = {keyword.arg for keyword in call.keywords if keyword.arg}
+    of_chosen = (value_of[name].asked for name in names)
+    in_q = (each.arg for node in call.args for each in ast.walk(node) if isinstance(each, ast.keyword) and each.arg)
+    return frozenset(name.partition("__")[0] for name in (*names, *in_q)).union(*of_chosen)
 
 
 def _names_keys(value: Value) -> bool:

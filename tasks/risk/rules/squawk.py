@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasks.release.risk import Finding
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.sql_rule import weight_of
 from tasks.risk.spots import is_unknown, runs, spots
-from tasks.risk.squawk import opinions
+from tasks.risk.sql_actions import understood
+from tasks.risk.squawk import Violation, opinions
 
 
 class Unjudged(Rule):
@@ -23,7 +24,7 @@ class Unjudged(Rule):
         """Findings of squawk on unknown statements; a finding of severity "unknown" where it has none."""
         open_ones = [spot for spot in spots(case) if spot.action.kind == "unknown"]
         try:
-            said = opinions([spot.statement.text for spot in open_ones])
+            said = _said(case, [spot.statement.text for spot in open_ones])
         except OSError as error:
             said, failed = [()] * len(open_ones), str(error)
         else:
@@ -78,6 +79,31 @@ class UnknownOperation(Rule):
                 mitigation=["write it with Django's own operations or RunSQL", "or let the rehearsal tell"],
                 subject=operation["table"] or operation["kind"],
             )
+
+
+def _said(case: Case, texts: Sequence[str]) -> list[tuple[Violation, ...]]:
+    """What squawk says about statements; one process for all of the plan that are written down in it.
+
+    Raises:
+        OSError: squawk does not answer.
+    """
+    planned = list(dict.fromkeys(_open_statements(case)))
+    heard = dict(zip(planned, opinions(planned), strict=True))
+    rest = [text for text in texts if text not in heard]  # what Python executes
+    heard |= zip(rest, opinions(rest), strict=True)
+    return [heard[text] for text in texts]
+
+
+def _open_statements(case: Case) -> Iterator[str]:
+    for migration in case.pending:
+        operations = [operation for operation in migration.operations if runs(operation)]
+        texts = [text for operation in operations for text in operation["sql"] or ()]
+        if any(is_unknown(operation) for operation in operations):
+            texts += migration.sql.forward.statements or ()
+        for text in texts:
+            for statement, found in understood(text):
+                if any(action.kind == "unknown" for action in found):
+                    yield statement.text
 
 
 RULES: tuple[Rule, ...] = (Unjudged(), UnknownOperation())

@@ -74,7 +74,7 @@ def only(step: Answer, kind: str) -> Answer:
 
 def test_the_files_are_python_3_6() -> None:
     files = [PROBE, *PROBE.parent.glob("probe_*.py")]
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         ast.parse(file.read_text(), feature_version=(3, 6))
 
@@ -496,6 +496,17 @@ def test_conflicts_squashes_and_unmigrated_models(shop: Project) -> None:
     assert sorted(answer["unmigrated"]) == [f"shop: Remove field {name} from item" for name in "bcd"]
     assert answer["consistent"] is None
     assert [(row["app"], row["name"]) for row in answer["applied"]] == [("shop", "0001_initial")]
+
+
+@VERSIONS
+def test_a_translated_application_has_no_unmigrated_changes(project: Make, version: str) -> None:
+    shop = project(version)
+    shop.apps = ["django.contrib.contenttypes", "django.contrib.auth"]
+    shop.settings()
+    file = shop.home / "site_settings.py"
+    file.write_text(file.read_text() + 'LANGUAGE_CODE = "de"\nUSE_I18N = True\n')
+    shop.manage("migrate", "-v0")
+    assert shop.probe("plan")["unmigrated"] == []
 
 
 def test_an_inconsistent_history_is_told(shop: Project) -> None:

@@ -270,6 +270,29 @@ def test_names_schemas_and_transactions_of_the_applications_own(
     assert modes(big)[name] == EXCLUSIVE  # outside a transaction, and yet seen
 
 
+def test_statements_are_told_without_what_is_taken_from_rows(shop: Callable[[str], Scratch]) -> None:
+    scratch = shop("5.2")
+    pending(
+        scratch,
+        "migrations.AddField('Order', 'state', models.CharField(max_length=7, default='new')), "
+        "migrations.RunSQL(\"UPDATE shop_order SET note = 'written' WHERE id = 4711\"), migrations.RunPython(fill),",
+        head="from django.db import connection\n\n"
+        "def fill(apps, schema_editor):\n"
+        "    with connection.cursor() as cursor:\n"
+        "        cursor.execute('SELECT note, id + 880000 FROM shop_order WHERE id = 7')\n"
+        "        note, number = cursor.fetchone()\n"
+        "        cursor.execute(f\"UPDATE shop_order SET note = 'it''s {note}' WHERE id + 880000 = {number}\")\n"
+        '        cursor.execute(f"COMMENT ON TABLE shop_order IS $q$as {note}$q$")\n',
+    )
+    with scratch.resident() as app:
+        told = [statement.sql for statement in migrate(app).statements]
+    assert "UPDATE shop_order SET note = 'written' WHERE id = 4711" in told
+    assert any("varchar(7) DEFAULT 'new'" in text for text in told)
+    assert any(text.startswith("UPDATE shop_order SET note = '***' WHERE") for text in told)
+    assert "COMMENT ON TABLE shop_order IS '***'" in told
+    assert not any("note 7" in text or "880007" in text for text in told)
+
+
 LOOPS = {
     "parameters": "cursor.execute('UPDATE shop_order SET number = number + 1 WHERE id = %s', [n])",
     "literals": "cursor.execute(f\"UPDATE shop_order SET note = 'private {n}' WHERE id = {n}\")",

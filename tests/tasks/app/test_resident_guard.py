@@ -116,6 +116,14 @@ def test_the_settings_lead_to_the_target_and_nowhere_else(shop: Callable[..., Sc
         ("getattr(driver, 'Connection', driver).connect(dsn)", "was closed: only"),
         ("import os; os.system('true')", "the program true was not started"),
         ("import subprocess; subprocess.run(['/usr/bin/psql', dsn])", "the program psql was not started"),
+        ("schema_editor.execute('ALTER ROLE postgres SET work_mem TO 1')", "`alter role ...` was not carried out"),
+        (
+            "schema_editor.execute(\"DO $$ BEGIN EXECUTE 'DROP DATABASE live'; END $$\")",
+            "`drop database ...` was not carried out",
+        ),
+        ("schema_editor.execute('SELECT 1; GRANT a TO b')", "`grant a to ...` was not carried out"),
+        ("schema_editor.execute(\"SELECT dblink_connect('x')\")", "`dblink_connect( ...` was not carried out"),
+        ("schema_editor.execute(\"COPY shop_order TO PROGRAM 'cat'\")", "`copy shop_order to ...` was not carried out"),
     ],
 )
 def test_what_a_migration_tries_elsewhere_is_refused(
@@ -131,6 +139,87 @@ def test_what_a_migration_tries_elsewhere_is_refused(
     assert told in record.error.message
     assert any(told in sentence for sentence in record.refused)
     assert scratch.server.password not in str(done)
+
+
+def test_a_driver_written_in_python_does_not_reach_a_database(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    host, port = scratch.server.host, scratch.server.port
+    run(scratch, f"import socket\nsocket.create_connection(({host!r}, {port}))")
+    with scratch.resident() as app:
+        [record] = app.migrate().migrations
+    assert record.error is not None
+    assert f"a connection to port {port} was not made" in record.error.message
+
+
+def test_what_concerns_its_own_database_or_a_server_of_its_own_is_carried_out(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    run(
+        scratch,
+        f"schema_editor.execute('ALTER DATABASE {scratch.name} SET work_mem TO 4096')\n"
+        "schema_editor.execute(\"UPDATE shop_order SET number = 2 WHERE 'drop database x' <> '; drop role x'\")\n"
+        "schema_editor.execute('GRANT SELECT ON shop_order TO PUBLIC')",
+    )
+    with scratch.resident() as app:
+        assert app.migrate().error is None
+        assert app.reverse("shop.0002_run").error is not None  # it has no way back
+    run(scratch, "schema_editor.execute('ALTER ROLE postgres RESET ALL')")
+    scratch.ask("delete from django_migrations where name = '0002_run' returning 1")
+    with scratch.resident(scratch.target(shared=False)) as app:
+        assert app.migrate().error is None
+
+
+def test_the_application_works_as_its_own_role_where_it_is_let_in(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    scratch.server.create_role("shop_own")
+    settings = scratch.project.home / "site_settings.py"
+    kept = settings.read_text()
+    settings.write_text(kept + 'DATABASES["default"]["USER"] = "shop_own"\n')
+    run(scratch, "schema_editor.execute('CREATE EXTENSION adminpack')")
+    with scratch.resident(scratch.target(own_role=True)) as app:
+        assert app.hello.user == "shop_own"
+        error = app.migrate().error
+        assert error is not None
+        assert "permission denied" in error.message
+    settings.write_text(kept + 'DATABASES["default"].update(USER="shop_own", PASSWORD="wrong")\n')
+    with scratch.resident(scratch.target(own_role=True)) as app:
+        assert app.hello.user == scratch.server.superuser
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("from django.core.management import call_command; call_command('migrate', 'nothing')", "CommandError: No ins"),
+        ("raise ValueError('the row of \"Jane Doe\" is bad')", "ValueError: the row of '***' is bad"),
+    ],
+)
+def test_a_migration_that_ends_itself_is_told(shop: Callable[..., Scratch], code: str, told: str) -> None:
+    scratch = shop()
+    run(scratch, code)
+    with scratch.resident() as app:
+        done = app.migrate()
+        assert str(done.error).startswith(told)
+        assert app.migrate(events=False).error == done.error, "it goes on answering"
+    assert scratch.ask("select count(*)::int from django_migrations where name = '0002_run'") == [(0,)]
+
+
+def test_threads_children_and_megabytes_of_output_do_not_keep_it(shop: Callable[..., Scratch]) -> None:
+    scratch = shop()
+    run(
+        scratch,
+        "import os, threading, time\n"
+        "print('x' * 20_000_000)\n"
+        "threading.Thread(target=time.sleep, args=[600]).start()\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(600)",
+    )
+    with scratch.resident() as app:
+        assert app.migrate().error is None
+        alive = processes(app)
+        assert len(alive) == 2
+        began = time.monotonic()
+    assert gone(alive)
+    assert time.monotonic() - began < 5
 
 
 def test_an_asynchronous_connection_is_looked_at_too(shop: Callable[..., Scratch]) -> None:
@@ -186,12 +275,16 @@ def test_a_target_that_is_not_the_one_meant_is_refused(shop: Callable[..., Scrat
 
 def processes(app: Residence) -> list[Path]:
     """The resident and the processes that are its children."""
-    group = os.getpgid(app.hello.pid)
-    return [
-        entry
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and (entry / "stat").read_text().rpartition(")")[2].split()[2] == str(group)
-    ]
+    group = str(os.getpgid(app.hello.pid))
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        if status[2] == group:
+            found.append(entry)
+    return found
 
 
 def gone(paths: list[Path]) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -189,6 +192,77 @@ def test_the_interpreter_is_killed_in_the_middle(
     assert stored.rehearsal is None
 
 
+ONCE = STOPPING.replace(
+    "    open({marker!r}", "    if not __import__('os').path.exists({marker!r}):\n        open({marker!r}"
+).replace("    time.sleep(300)", "        time.sleep(300)")
+ATTEMPT = """
+import sys
+from tasks.rehearse.prove import prove_and_rehearse
+from tasks.release.environment import load
+prove_and_rehearse(load("staging"), sys.argv[1], print)
+"""
+
+
+def test_what_a_killed_run_leaves_is_dropped_by_the_next_one(
+    staging_site: Site, ready: Ready, told: list[str], tmp_path: Path
+) -> None:
+    site, marker = staging_site, tmp_path / "reached"
+    site.publish({"apps/documents/migrations/0002_wait.py": ONCE.format(marker=str(marker))}, tag="v9")
+    site.fetch()
+    record = ready("v9", "v1.0")
+    run = subprocess.Popen(
+        [sys.executable, "-c", ATTEMPT, record.id],
+        env={**os.environ, "RUNBOOK_ENVIRONMENTS": str(site.directory)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        _until(lambda: marker.exists() or run.poll() is not None)
+        residents = _processes(site, run.pid)
+    finally:
+        run.kill()
+        run.wait()
+    assert len(residents) == 2
+    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in residents))
+    assert leftovers(site) != set()
+    result = prove_and_rehearse(site.environment, record.id, told.append)
+    assert result.passed
+    assert leftovers(site) == set()
+
+
+def test_the_applications_own_role_and_ways_out_of_the_database(
+    staging_site: Site, ready: Ready, told: list[str]
+) -> None:
+    """A migration writes to the live database through a foreign table; from the copy it does not get there."""
+    site, password = staging_site, staging_site.server.password
+    site.configure(database={"user": site.server.superuser})
+    place = f"host '{site.server.host}', port '{site.server.port}', dbname '{site.database}'"
+    for statement in (
+        "create extension postgres_fdw",
+        "create table heard (id int)",
+        f"create server live foreign data wrapper postgres_fdw options ({place})",
+        f"create user mapping for public server live options (user '{site.server.superuser}', password '{password}')",
+        "create foreign table elsewhere (id int) server live options (table_name 'heard')",
+        "grant all on elsewhere, heard to chatbot",
+    ):
+        site.psql(statement)
+    sql = "INSERT INTO elsewhere VALUES (1)"
+    site.publish(
+        {
+            "apps/documents/migrations/0002_out.py": "from django.db import migrations\n"
+            "class Migration(migrations.Migration):\n"
+            f'    dependencies = [("documents", "0001_initial")]\n    operations = [migrations.RunSQL("{sql}")]\n'
+        },
+        tag="v9",
+    )
+    site.fetch()
+    record = ready("v9", "v1.0")
+    result = prove_and_rehearse(site.environment, record.id, told.append)
+    assert "user mapping not found" in only(result).error
+    assert site.psql("select count(*) from heard") == [(0,)]
+    assert result.findings == ()  # it was tried as the application's role
+    assert site.psql("select count(*) from pg_user_mappings") == [(1,)]
+
+
 def test_three_migrations_of_which_one_cannot_be_reversed(staging_site: Site, ready: Ready, told: list[str]) -> None:
     site = staging_site
     head = "from django.db import migrations, models\nclass Migration(migrations.Migration):\n"
@@ -351,8 +425,15 @@ def test_a_backup_that_is_only_read_is_not_rehearsed(staging_site: Site, ready: 
     assert not any("restoring" in line for line in told)
 
 
-def _processes(site: Site) -> list[int]:
-    """The application's processes that this one has started: the residents."""
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _processes(site: Site, parent: int | None = None) -> list[int]:
+    """The application's processes that another one, if not this, has started: the residents."""
     found = []
     for directory in Path("/proc").iterdir():
         try:
@@ -360,6 +441,6 @@ def _processes(site: Site) -> list[int]:
             line = (directory / "cmdline").read_bytes().decode()
         except (OSError, IndexError):
             continue
-        if directory.name.isdigit() and int(status[1]) == os.getpid() and "resident.py" in line:
+        if directory.name.isdigit() and int(status[1]) == (parent or os.getpid()) and "resident.py" in line:
             found.append(int(directory.name))
     return found

@@ -79,6 +79,36 @@ REMOVALS = (
     case(
         "remove_from_state",
         'migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("thing", "note")])',
+        live={"forget-required-column": "high"},
+    ),
+    case(
+        "remove_nullable_from_state",
+        'migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("thing", "whole")])',
+    ),
+    case(
+        "remove_filled_from_state",
+        'migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("thing", "rank")])',
+    ),
+    case(
+        "remove_from_state_and_loosen",
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("ALTER TABLE {app}_thing ALTER note DROP NOT NULL")],'
+        ' [migrations.RemoveField("thing", "note")])',
+    ),
+    case(
+        "remove_from_state_and_fill_later",
+        'migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("thing", "note")])',
+        "migrations.RunSQL(\"ALTER TABLE {app}_thing ALTER note SET DEFAULT ''\")",
+    ),
+    case(
+        "remove_from_state_and_drop",
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("ALTER TABLE {app}_thing DROP note")],'
+        ' [migrations.RemoveField("thing", "note")])',
+    ),
+    case(
+        "remove_from_state_and_fill_another",
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("ALTER TABLE {app}_thing ALTER day DROP NOT NULL")],'
+        ' [migrations.RemoveField("thing", "note")])',
+        live={"forget-required-column": "high"},
     ),
     case("add_and_remove", add("models.IntegerField(null=True)"), 'migrations.RemoveField("thing", "extra")'),
     case("delete_model", 'migrations.DeleteModel("Child")', live=_GONE_TABLE),

@@ -27,6 +27,11 @@ TYPES = (
         live={"view-needs-type": "blocked"},
         static={},
     ),
+    case(
+        "longer_in_a_view_that_is_dropped",
+        'migrations.RunSQL("DROP VIEW {app}_view"), ' + alter("name", "models.CharField(max_length=99)"),
+        sql="CREATE VIEW {app}_view AS SELECT name FROM {app}_thing",
+    ),
     case("to_bigint", alter("n", "models.BigIntegerField()"), live={"rewrite-column-type": "high"}),
     case(
         "to_decimal",
@@ -73,6 +78,7 @@ TYPES = (
 )
 
 _NULLS = {"set-not-null": "medium", "null-insert": "high"}
+_CHECKED = {"null-insert": "high"}
 _NOT_NULL = CHECK.format("whole__isnull=False")
 NULLS = (
     case("not_null", alter("whole", "models.IntegerField()"), live=_NULLS),
@@ -116,6 +122,33 @@ NULLS = (
         f'AddConstraintNotValid("thing", {_NOT_NULL})',
         'ValidateConstraint("thing", "{app}_ck")',
         alter("whole", "models.IntegerField()"),
+        live={"null-insert": "high"},
+    ),
+    case("check_not_null", f'AddConstraintNotValid("thing", {_NOT_NULL})', live={"null-insert": "high"}),
+    case(
+        "check_what_is_not_null", f'AddConstraintNotValid("thing", {CHECK.format("n__isnull=False")})', static=_CHECKED
+    ),
+    case(
+        "check_not_null_of_new",
+        add("models.IntegerField(null=True)"),
+        f'AddConstraintNotValid("thing", {CHECK.format("extra__isnull=False")})',
+        live={"null-insert": "high"},
+    ),
+    case(
+        "check_not_null_of_new_filled",
+        add("models.IntegerField(null=True, db_default=1)"),
+        f'AddConstraintNotValid("thing", {CHECK.format("extra__isnull=False")})',
+    ),
+    case(
+        "check_null_or_more",
+        f'AddConstraintNotValid("thing", {CHECK.format("models.Q(whole__isnull=False) | models.Q(n=1)")})',
+    ),
+    case(
+        "not_null_after_live_check_not_valid",
+        alter("whole", "models.IntegerField()"),
+        sql="ALTER TABLE {app}_thing ADD CHECK (whole IS NOT NULL) NOT VALID",
+        live={"set-not-null": "medium"},
+        static=_NULLS,
     ),
     case(
         "not_null_after_written_check",

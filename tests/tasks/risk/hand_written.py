@@ -45,6 +45,10 @@ FILL = f"""
 INSERT INTO "{{app}}_customer" (name) SELECT 'c' || n FROM generate_series(1, {ROWS}) n;
 INSERT INTO "{{app}}_order" (number, code, note, customer_id)
     SELECT n, 'code ' || n, CASE WHEN n % 3 > 0 THEN 'x' END, n FROM generate_series(1, {ROWS}) n;
+SET CONSTRAINTS ALL IMMEDIATE;
+CREATE VIEW "{{app}}_names" AS SELECT name FROM "{{app}}_customer";
+ALTER TABLE "{{app}}_order" ADD CONSTRAINT {{app}}_old CHECK (number <> 2999) NOT VALID;
+ALTER TABLE "{{app}}_order" ADD CONSTRAINT {{app}}_key FOREIGN KEY (number) REFERENCES "{{app}}_tiny" NOT VALID;
 INSERT INTO "{{app}}_tiny" (name) SELECT 'tiny ' || n FROM generate_series(1, 5) n;
 """
 

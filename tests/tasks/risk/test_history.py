@@ -66,6 +66,13 @@ HISTORIES = {
         'migrations.AddField("order", "more", models.ManyToManyField("Tag", through="Link", related_name="+"))',
         'migrations.RemoveField("order", "more")',
     ],
+    "by_hand": [
+        'migrations.RunSQL("ALTER TABLE by_hand_order RENAME COLUMN total TO sum", "")',
+        'migrations.RunSQL("ALTER TABLE by_hand_order RENAME TO by_hand_purchase", "")',
+        'migrations.RunSQL("ALTER TABLE by_hand_purchase ADD COLUMN fresh int, ADD kept int DEFAULT 1", "")',
+        'migrations.RunSQL("ALTER TABLE by_hand_purchase ADD COLUMN IF NOT EXISTS note text", "")',
+        'migrations.RunSQL("CREATE TABLE by_hand_a (id int); DROP TABLE by_hand_a; DROP VIEW IF EXISTS by_hand_v", "")',
+    ],
     "state": [
         """migrations.SeparateDatabaseAndState(state_operations=[
             migrations.RenameField("order", "total", "sum"),
@@ -136,6 +143,17 @@ def test_tables_that_are_made_are_new_until_they_are_dropped(after: Callable[[st
     assert history.column_now("tables_basket", "id") is None
 
 
+def test_names_that_hand_written_sql_changes(after: Callable[[str], History]) -> None:
+    history = after("by_hand")
+    assert history.table_now("by_hand_purchase") == "by_hand_order"
+    assert history.column_now("by_hand_purchase", "sum") == "total"
+    assert history.column_now("by_hand_purchase", "fresh") is None
+    assert history.column_now("by_hand_purchase", "note") == "note"  # it may be there already
+    assert history.columns_unset == {("by_hand_purchase", "fresh")}
+    assert not history.is_new("by_hand_a")
+    assert history.dropped == {"by_hand_v"}
+
+
 def test_a_way_through_an_existing_table_makes_none(after: Callable[[str], History]) -> None:
     assert not after("through").is_new("through_link")
     assert after("through").table_now("through_link") == "through_link"
@@ -150,6 +168,16 @@ def test_state_alone_changes_nothing(after: Callable[[str], History]) -> None:
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_validated_check_rules_null_out(after: Callable[[str], History], name: str) -> None:
     assert (f"{name}_order", "total") in after(name).not_null_checked
+
+
+@pytest.mark.parametrize("name", [*CHECKED, "not_validated", "written_not_valid"])
+def test_a_check_refuses_null_validated_or_not(after: Callable[[str], History], name: str) -> None:
+    assert (f"{name}_order", "total") in after(name).null_refused
+
+
+@pytest.mark.parametrize("name", ["other_check", "alternative", "removed"])
+def test_another_check_refuses_none(after: Callable[[str], History], name: str) -> None:
+    assert not after(name).null_refused
 
 
 @pytest.mark.parametrize("name", NOT_CHECKED)

@@ -222,6 +222,29 @@ def test_foreign_keys_and_partitions(facts: LiveFacts, run: Callable[[str], None
     assert facts.partitions("t").value == ()
 
 
+def test_orphans_of_a_key_of_several_columns(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run(
+        "CREATE TABLE town (land text, name text, PRIMARY KEY (land, name));;"
+        "CREATE TABLE house (land text, town text);;"
+        "INSERT INTO town VALUES ('a', 'x'), ('b', 'y');;"
+        "INSERT INTO house VALUES ('a', 'x'), ('a', 'y'), ('b', NULL), ('c', NULL)"
+    )
+    for key in (("land", "name"), ()):
+        found = facts.orphans("house", ("land", "town"), "town", key).value
+        assert found is not None
+        assert (found.count, found.of) == (1, 4)
+    assert facts.orphans("house", ("land",), "town", ()).value is None
+
+
+def test_what_refuses_null(facts: LiveFacts, run: Callable[[str], None]) -> None:
+    run(
+        "CREATE TABLE wants (a int NOT NULL, b int CHECK (b IS NOT NULL), c int, d int CHECK (d > 0));;"
+        "ALTER TABLE wants ADD CHECK (c IS NOT NULL) NOT VALID"
+    )
+    assert [facts.refuses_null("wants", column).value for column in "abcd"] == [True, True, True, False]
+    assert facts.checked_not_null("wants", "c").value is False
+
+
 def test_a_throw_away_database_knows_its_catalogue_only(
     postgres: PostgresServer, database: str, run: Callable[[str], None]
 ) -> None:

@@ -13,6 +13,7 @@ from tasks.app.probing import understood
 from tasks.release.plan import Plan
 from tasks.release.risk import Finding
 from tasks.risk.history import History
+from tasks.risk.judge import judge
 from tasks.risk.references import Reference
 from tasks.risk.rule import Case
 from tasks.risk.rules.references import StillNamed, serving_uses
@@ -112,6 +113,42 @@ def test_column_that_a_pending_migration_renamed_is_known_by_its_old_name(planne
     for references in uses(plan, serving, source):
         assert references is not None
         assert [it.text for it in references] == ["total = models.IntegerField(null=True)"]
+
+
+def judged(plan: Plan, source: Path, serving: Path | None) -> list[Finding]:
+    return list(judge(plan, NoDatabase(), source, serving).findings)
+
+
+def test_what_sql_drops_and_no_running_code_names_is_lost_but_breaks_none(planned: Callable[..., Any]) -> None:
+    drop = f"migrations.RunSQL('ALTER TABLE shop_order DROP COLUMN total', '', state_operations=[{REMOVE}]),"
+    plan, source, serving = planned(drop, MODEL)
+    [used] = [found for found in judged(plan, source, serving) if found.rule == "sql-remove"]
+    assert (used.harm, used.severity) == ("old code", "high")
+    assert "shop/models.py:4" in "".join(used.evidence)
+    [unused] = [found for found in judged(plan, source, source) if found.rule == "sql-remove"]
+    assert unused.harm == "loss"
+    assert [found.harm for found in judged(plan, source, None) if found.rule == "sql-remove"] == ["old code"]
+
+
+def test_what_sql_renames_and_no_running_code_names_breaks_none(planned: Callable[..., Any]) -> None:
+    rename = "migrations.RunSQL('ALTER TABLE shop_order RENAME total TO gone', '', state_operations=[{}]),"
+    plan, source, serving = planned(rename.format(REMOVE), MODEL)
+    assert "sql-rename" in {found.rule for found in judged(plan, source, serving)}
+    assert "sql-rename" not in {found.rule for found in judged(plan, source, source)}
+
+
+CHECK = (
+    "migrations.AddConstraint('order', models.CheckConstraint(condition=models.Q(total__isnull=False), name='full')),"
+)
+
+
+@pytest.mark.parametrize(("given", "breaks"), [("", True), (", default=7", False), (", db_default=7", False)])
+def test_a_check_breaks_running_code_that_has_nothing_better_than_null(
+    planned: Callable[..., Any], given: str, breaks: bool
+) -> None:
+    model = MODEL + TOTAL.replace("null=True", f"null=True{given}")
+    plan, source, serving = planned(CHECK, model, model)
+    assert ("null-insert" in {found.rule for found in judged(plan, source, serving)}) is breaks
 
 
 def test_renamed_model(planned: Callable[..., Any]) -> None:

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.risk import squawk
+from tasks.risk.judge import judge
 from tasks.risk.sql_actions import actions
 from tasks.risk.sql_text import split
 from tests.fix_postgres import PostgresServer
 from tests.tasks.app.django_projects import Project
 from tests.tasks.risk.hand_written import Case, Judged, judged, rules_of
+from tests.tasks.risk.no_database import NoDatabase
 
 NEW_TABLE = "CREATE TABLE shop_log (id bigserial PRIMARY KEY, order_id bigint, at timestamptz DEFAULT now())"
 AUDIT = "CREATE FUNCTION shop_audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note = ''x''; RETURN NEW; END $$"
@@ -67,6 +70,7 @@ CASES = [
     one("d_type", "sql-change-column-type", "ALTER TABLE shop_order ALTER COLUMN number TYPE bigint"),
     one("d_type_narrow", "sql-change-column-type", "ALTER TABLE shop_order ALTER code TYPE varchar(20)"),
     one("d_type_tiny", "sql-change-column-type", "ALTER TABLE shop_tiny ALTER name TYPE varchar(3)"),
+    one("d_type_of_view", "sql-change-column-type", "ALTER TABLE shop_customer ALTER name TYPE text"),
     one("d_drop_column", "sql-remove", "ALTER TABLE shop_order DROP COLUMN IF EXISTS note"),
     one("d_drop_table", "sql-remove", "DROP TABLE shop_order CASCADE"),
     one("d_drop_tiny", "sql-remove", "DROP TABLE shop_tiny"),
@@ -89,6 +93,26 @@ CASES = [
         "lock-held-during-long-work sql-add-constraint",
         "ALTER TABLE shop_order ADD CONSTRAINT c CHECK (number > 0) NOT VALID",
         "ALTER TABLE shop_order VALIDATE CONSTRAINT c",
+    ),
+    one("d_validate_old", "sql-add-constraint", "ALTER TABLE shop_order VALIDATE CONSTRAINT shop_old"),
+    one("d_validate_key", "sql-add-constraint", "ALTER TABLE shop_order VALIDATE CONSTRAINT shop_key"),
+    Case(
+        "d_validate_later",
+        ("sql-add-constraint",),
+        [
+            "migrations.RunSQL('ALTER TABLE shop_order ADD CONSTRAINT l CHECK (number > 9) NOT VALID', '')",
+            "migrations.RunSQL('ALTER TABLE shop_order VALIDATE CONSTRAINT l', '')",
+        ],
+    ),
+    one(
+        "d_check_not_null",
+        "sql-add-constraint",
+        "ALTER TABLE shop_order ADD CONSTRAINT c CHECK (customer_id IS NOT NULL) NOT VALID",
+    ),
+    one(
+        "d_key_of_two",
+        "sql-add-constraint",
+        "ALTER TABLE shop_order ADD CONSTRAINT f FOREIGN KEY (id, number) REFERENCES shop_tiny (id, id)",
     ),
     one("d_update", "sql-unbatched-change", "UPDATE shop_order SET fresh = number"),
     one("d_update_alone", "sql-unbatched-change", "UPDATE shop_order SET fresh = number", atomic=False),
@@ -123,6 +147,7 @@ CASES = [
     ),
     one("d_do", "unjudged-sql", "DO $$ BEGIN UPDATE shop_order SET fresh = 1; END $$"),
     one("d_function_call", "unjudged-sql", "SELECT rebuild_everything()"),
+    one("d_policy", "unjudged-sql", "DROP POLICY IF EXISTS p ON shop_order"),
     one("d_nonsense", "unjudged-sql", "FROBNICATE shop_order"),
     one(
         "d_several",
@@ -161,6 +186,26 @@ CASES = [
         "",
         "ALTER TABLE shop_order ALTER code TYPE varchar(80)",
         "ALTER TABLE shop_order ALTER COLUMN note SET DATA TYPE text",
+    ),
+    one(
+        "h_type_of_view_made_again",
+        "",
+        "DROP VIEW shop_names",
+        "ALTER TABLE shop_customer ALTER name TYPE text",
+        "CREATE VIEW shop_names AS SELECT name FROM shop_customer",
+    ),
+    one("h_check_not_null_there", "", "ALTER TABLE shop_order ADD CONSTRAINT c CHECK (code IS NOT NULL) NOT VALID"),
+    Case(
+        "h_renamed_by_hand",
+        (),
+        [
+            "migrations.RunSQL('CREATE TABLE shop_made (n int)', '')",
+            "migrations.RunSQL('ALTER TABLE shop_made RENAME TO shop_moved', '')",
+            "migrations.RunSQL('DROP TABLE shop_moved', '')",
+            "migrations.RunSQL('ALTER TABLE shop_tiny ADD x int', '')",
+            "migrations.RunSQL('ALTER TABLE shop_tiny RENAME x TO y', '')",
+            "migrations.RunSQL('ALTER TABLE shop_tiny DROP y', '')",
+        ],
     ),
     one("h_type_tiny", "", "ALTER TABLE shop_tiny ALTER name TYPE varchar(30)"),
     one("h_not_valid", "", "ALTER TABLE shop_order ADD CONSTRAINT c CHECK (number > 0) NOT VALID"),
@@ -250,7 +295,19 @@ def named(name: str) -> Case:
 
 
 @pytest.mark.parametrize(
-    "name", ["d_duplicates", "d_concurrently", "d_not_null", "d_set_not_null_nulls", "d_check_violated"]
+    "name",
+    [
+        "d_duplicates",
+        "d_concurrently",
+        "d_not_null",
+        "d_set_not_null_nulls",
+        "d_check_violated",
+        "d_type_of_view",
+        "d_validate_old",
+        "d_validate_key",
+        "d_validate_later",
+        "d_key_of_two",
+    ],
 )
 def test_what_the_facts_prove_to_fail_is_blocked(found: Judged, name: str) -> None:
     assert "blocked" in {finding.severity for finding in found.findings(named(name))}
@@ -274,6 +331,15 @@ def test_a_finding_names_file_line_statement_and_what_to_write_instead(found: Ju
     assert "CREATE INDEX i ON shop_order (number)" in line
     assert "CREATE INDEX CONCURRENTLY i ON shop_order (number)" in " ".join(finding.mitigation)
     assert any("3,000" in sentence or "3000" in sentence for sentence in finding.evidence)
+
+
+def test_what_a_set_of_statements_is_said_about_takes_one_squawk(found: Judged) -> None:
+    names = {name for case in CASES if case.name in ("d_do", "d_nonsense", "d_database") for name in case.migrations}
+    plan = found.plan.model_copy(update={"pending": tuple(one for one in found.plan.pending if one.name in names)})
+    squawk._opinions.cache_clear()
+    said = judge(plan, NoDatabase(), found.home).findings
+    assert {"unjudged-sql", "squawk-ban-drop-database"} <= {finding.rule for finding in said}
+    assert squawk._opinions.cache_info().misses == 1  # each is a process
 
 
 def test_values_in_a_statement_are_not_repeated(found: Judged) -> None:

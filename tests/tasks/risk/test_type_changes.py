@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tasks.risk.type_changes import Cost, Fit, cost, fit, is_other_kind
+from tasks.risk.type_changes import Cost, Fit, cost, fit, holders, is_other_kind
 from tests.fix_postgres import PostgresServer
 
 # A type, and a value of row g that every type it can be cast to accepts, as far as there is one.
@@ -172,3 +172,17 @@ def test_kinds() -> None:
     assert not is_other_kind("integer", "numeric(10, 2)")
     assert not is_other_kind("varchar(20)", "text")
     assert not is_other_kind("date", "timestamptz")
+
+
+def test_what_holds_a_type_until_it_is_dropped() -> None:
+    users = [
+        "view shop_cheap",
+        'materialized view other."Old ones"',
+        "policy own on shop_order",
+        "trigger note on shop_order",
+        "generated column shop_order.sum",
+        "function total(integer)",
+        "function sums() (its text names it)",
+    ]
+    assert holders(users, ()) == users[:-1]
+    assert holders(users, {"shop_cheap", "own", "note", "total"}) == [users[1], users[4]]

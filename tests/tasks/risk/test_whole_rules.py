@@ -14,6 +14,7 @@ from tests.tasks.risk.hand_written import Case, Judged, judged, rules_of
 HELD, TRIGGERS, AGAIN = "lock-held-during-long-work", "pending-trigger-events", "not-repeatable"
 BATCHED = """
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
+from django.db.models.functions import Concat, Upper
 
 def forward(apps, schema_editor):
     rows = apps.get_model("{app}", "Order").objects
@@ -36,6 +37,30 @@ def create_once(apps, schema_editor):
 def count_up(apps, schema_editor):
     rows = apps.get_model("{app}", "Tiny").objects
     rows.update(id=models.F("id") + 100)
+
+def append(apps, schema_editor):
+    apps.get_model("{app}", "Tiny").objects.update(name=Concat("name", models.Value(".")))
+
+def append_in_batches(apps, schema_editor):
+    rows, last = apps.get_model("{app}", "Order").objects, 0
+    while keys := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:500]):
+        rows.filter(pk__in=keys).update(code=Concat("code", models.Value(".")))
+        last = keys[-1]
+
+def count_up_once(apps, schema_editor):
+    rows = apps.get_model("{app}", "Order").objects
+    while keys := list(rows.filter(~models.Q(code="done")).values_list("pk", flat=True)[:500]):
+        rows.filter(pk__in=keys).update(number=models.F("number") + 1, code="done")
+
+def count_up_some(apps, schema_editor):
+    rows = apps.get_model("{app}", "Order").objects
+    rows.filter(pk__in=[1, 2], fresh__isnull=True).update(number=models.F("number") + 1)
+
+def upper(apps, schema_editor):
+    apps.get_model("{app}", "Tiny").objects.update(name=Upper("name"))
+
+def cursor(apps, schema_editor):
+    schema_editor.execute("UPDATE {app}_tiny SET name = name || 'x'")
 
 def tiny(apps, schema_editor):
     for row in apps.get_model("{app}", "Tiny").objects.all():
@@ -120,6 +145,31 @@ CASES = [
     ),
     one("w_field_and_index", AGAIN, field("a"), index("w_fi", "a"), atomic=False),
     one("w_field_and_data", AGAIN, field("a"), run("forward"), atomic=False),
+    one("w_indexes", AGAIN, index("w_i1", "number"), index("w_i2", "fresh"), atomic=False),
+    one("w_appends", AGAIN, run("append"), atomic=False),
+    one("w_appends_in_batches", AGAIN + " values-do-not-come-back", run("append_in_batches"), atomic=False),
+    one("w_chosen_by_another", AGAIN, run("count_up_some"), atomic=False),
+    one(
+        "w_unique",
+        AGAIN,
+        'migrations.AlterField("Order", "number", models.IntegerField(unique=True)),',
+        run("forward"),
+        atomic=False,
+    ),
+    one(
+        "w_sql_twice",
+        AGAIN,
+        'migrations.RunSQL(["ALTER TABLE w_sql_twice_order ADD a int", "SELECT 1"], migrations.RunSQL.noop),',
+        atomic=False,
+    ),
+    one(
+        "w_sql_index_twice",
+        AGAIN,
+        'migrations.RunSQL(["CREATE INDEX CONCURRENTLY w_x ON w_sql_index_twice_order (number)",'
+        ' "SELECT 1"], migrations.RunSQL.noop),',
+        atomic=False,
+    ),
+    one("w_cursor_counts", AGAIN, run("cursor"), atomic=False),
     one("w_creates", AGAIN, run("create"), atomic=False),
     one("w_counts", AGAIN, run("count_up"), atomic=False),
     one(
@@ -141,7 +191,17 @@ CASES = [
         run("create"),
     ),
     one("q_few_rows", "", field("a"), run("tiny"), run("create_once")),
-    one("q_indexes", "", index("q_i1", "number"), index("q_i2", "fresh"), atomic=False),
+    one("q_index", "", index("q_i", "number"), atomic=False),
+    one("q_moves_on", "values-do-not-come-back", run("count_up_once"), run("forward"), atomic=False),
+    one("q_upper", "", run("upper"), run("forward"), atomic=False),
+    one(
+        "q_sql_moves_on",
+        "",
+        """migrations.RunSQL("UPDATE q_sql_moves_on_tiny SET name = name || 'x' WHERE id IN"
+        " (SELECT id FROM q_sql_moves_on_tiny WHERE name NOT LIKE '%x' LIMIT 2)", migrations.RunSQL.noop),""",
+        run("forward"),
+        atomic=False,
+    ),
     one("q_data", "", run("forward"), atomic=False),
     one("q_create_once", "", run("create_once"), atomic=False),
     one(
