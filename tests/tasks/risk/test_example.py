@@ -19,7 +19,7 @@ EXPECTED = {
     "v1.2-data-migration": ("high", {"unbatched-data-migration"}),
     "v1.2-slow": ("low", set()),
     "v1.2-errors": ("low", set()),
-    "v1.2-irreversible": ("medium", {"irreversible"}),
+    "v1.2-irreversible": ("high", {"irreversible", "unbatched-data-migration"}),
 }
 
 
