@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from deployments import embedded
 from deployments.register import FILE, VERSION_VARIABLE, register
+from deployments.start import STOPPED
 from flows.cli import app, console
 from tasks.release.environment import DIRECTORY_VARIABLE
 from tasks.release.errors import ConfigurationError, RunbookError
@@ -107,36 +109,53 @@ def check(
             help="Database whose facts count, read only. A password belongs into the variable or PGPASSWORD.",
         ),
     ] = "",
+    server_url: Annotated[
+        str,
+        typer.Option(
+            envvar="RUNBOOK_CHECK_SERVER_URL",
+            show_envvar=True,
+            help="PostgreSQL server on which throw-away databases are made; none: a bundled one. Needs CREATEDB.",
+        ),
+    ] = "",
     form: Annotated[Form, typer.Option("--format", help="How findings are told.")] = Form.TEXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
 ) -> None:
     """Judge the migrations that a branch adds; exit code 0: clean, 1: findings, 2: could not judge."""
-    from deployments.check.formats import FORMATS  # noqa: PLC0415 - only this command needs it
+    from deployments.check.stopping import Stopping  # noqa: PLC0415 - first, since the others take a second
+
+    stopping = Stopping()
+    stopping.listen()
+    from deployments.check.application import Application  # noqa: PLC0415 - only this command needs them
+    from deployments.check.formats import FORMATS  # noqa: PLC0415
     from deployments.check.run import Wanted  # noqa: PLC0415
     from deployments.check.run import check as carry_out  # noqa: PLC0415
 
-    wanted = Wanted(
-        directory=directory.resolve(),
-        base=base,
-        python=python,
-        manage=tuple(shlex.split(manage)),
-        settings=settings,
-        alias=alias,
-        database_url=database_url,
-    )
     errors = Console(stderr=True)
     try:
-        checked = carry_out(wanted, lambda line: errors.print(line, style="dim", highlight=False, markup=False))
+        application = Application(directory.resolve(), python, tuple(shlex.split(manage)), settings, alias)
+        wanted = Wanted(application, base, database_url, server_url)
+        report = functools.partial(errors.print, style="dim", highlight=False, markup=False, soft_wrap=True)
+        checked = carry_out(wanted, report, stopping)
         text = FORMATS["json" if as_json else form.value](checked)
-        if output:
-            output.write_text(text + "\n", encoding="utf-8")
-        else:
-            print(text)  # noqa: T201 - as it is, whatever the width of the terminal
+        with stopping.waiting():
+            if output:
+                output.write_text(text + "\n", encoding="utf-8")
+            else:
+                print(text)  # noqa: T201 - as it is, whatever the width of the terminal
+    except KeyboardInterrupt:
+        raise _stopped(errors) from None
     except (RunbookError, OSError) as error:
+        if stopping.asked:  # what failed was hit by the same signal
+            raise _stopped(errors) from None
         errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if not any(finding.suppressed is None for finding in checked.risk.findings) else 1)
+
+
+def _stopped(errors: Console) -> typer.Exit:
+    errors.print("stopped")
+    return typer.Exit(STOPPED)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from flows.follow import Run, follow, markdown_of, prefect_api, start, withdraw
+from flows.follow import Run, follow, prefect_api, reports_of, start, withdraw
 from tasks.markdown.text import without_charts
 from tasks.record.report import release_report
 from tasks.release.environment import load
@@ -80,7 +80,7 @@ def releases(environment: EnvironmentName) -> None:
 
 
 def _show_reports(api: httpx.Client, run: Run) -> None:
-    for text in markdown_of(api, run):
+    for text in reports_of(api, run):
         console.print(Markdown(without_charts(text)))
 
 

@@ -31,6 +31,7 @@ LEFT_OUT = (
     "Encountered exception during execution",
     "Engine execution exited",
 )
+REPORTS = ("release-", "dry-run-")  # how the keys of reports begin
 PAGE = 200  # log lines that the API gives at a time
 # Prefect sends the lines of a process in batches, and several processes write one log: a line can arrive after a later
 # one was read. Looks overlap by this much; the last look, after the end, reads everything once more.
@@ -157,13 +158,14 @@ def withdraw(api: httpx.Client, run: Run) -> bool:
     return bool(answer["status"] == "ACCEPT")
 
 
-def markdown_of(api: httpx.Client, run: Run) -> list[str]:
-    """The Markdown artifacts that a run published, such as its report."""
+def reports_of(api: httpx.Client, run: Run) -> list[str]:
+    """The report that a run published; what single stages have published is part of it."""
     found = api.post(
         "/artifacts/filter",
         json={"artifacts": {"flow_run_id": {"any_": [run.id]}, "type": {"any_": ["markdown"]}}},
     )
-    return [artifact["data"] for artifact in found.raise_for_status().json()]
+    artifacts = found.raise_for_status().json()
+    return [artifact["data"] for artifact in artifacts if artifact["key"].startswith(REPORTS)]
 
 
 class _Log:

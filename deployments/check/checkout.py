@@ -50,6 +50,12 @@ class Repository:
             )
         return found
 
+    def changed_migrations(self, commit: str) -> list[str]:
+        """The migrations' files that differ from a commit in the working tree, new ones included."""
+        changed = _git(self.top, "diff", "--name-only", "--diff-filter=d", commit).splitlines()
+        new = _git(self.top, "ls-files", "--others", "--exclude-standard").splitlines()
+        return sorted(name for name in {*changed, *new} if "/migrations/" in f"/{name}" and name.endswith(".py"))
+
     @contextlib.contextmanager
     def exported(self, commit: str) -> Iterator[Path]:
         """The application's directory as it was in a commit, in a temporary place; the repository stays as it is.

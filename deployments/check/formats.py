@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from deployments.check.run import Checked
 from tasks.release.risk import Finding, Risk, Severity
@@ -13,6 +14,7 @@ from tasks.release.risk import Finding, Risk, Severity
 FORMAT = 1  # of the JSON object; docs/check.md describes it
 SARIF_LEVELS: dict[Severity, str] = {"blocked": "error", "high": "error", "unknown": "warning", "medium": "warning"}
 GITHUB_LEVELS: dict[Severity, str] = {"blocked": "error", "high": "error", "unknown": "warning", "medium": "warning"}
+ANNOTATION = 1000  # characters
 ORDER: tuple[Severity, ...] = ("blocked", "high", "unknown", "medium")
 
 
@@ -80,11 +82,12 @@ def as_sarif(checked: Checked) -> str:
 def as_github(checked: Checked) -> str:
     """Workflow commands that GitHub shows beside the changed lines."""
     lines = []
-    for finding in checked.risk.findings:
+    # GitHub shows the first ten of a step.
+    for finding in sorted(checked.risk.findings, key=lambda finding: ORDER.index(finding.severity)):
         level = "notice" if finding.suppressed else GITHUB_LEVELS[finding.severity]
         place = f"file={_property(_file(checked, finding) or '')},line={finding.line or 1}," if finding.file else ""
         title = _property(f"{finding.migration}: {finding.rule}")
-        lines.append(f"::{level} {place}title={title}::{_data(_paragraphs(finding))}")
+        lines.append(f"::{level} {place}title={title}::{_data(_shortened(_paragraphs(finding)))}")
     return "\n".join(lines)
 
 
@@ -143,17 +146,36 @@ def _result(checked: Checked, finding: Finding, index: int) -> dict[str, Any]:
         "message": {"text": _paragraphs(finding)},
         "partialFingerprints": {"runbook/v1": f"{finding.rule}:{finding.migration}:{finding.subject}"},
     }
-    if place := _file(checked, finding):
-        location: dict[str, Any] = {"artifactLocation": {"uri": place}, "region": {"startLine": finding.line or 1}}
-        result["locations"] = [{"physicalLocation": location}]
+    location: dict[str, Any] = {
+        "artifactLocation": _artifact(checked, finding),
+        "region": {"startLine": max(1, finding.line or 1)},
+    }
+    result["locations"] = [{"physicalLocation": location}]
     if finding.suppressed:
         result["suppressions"] = [{"kind": "inSource", "justification": finding.suppressed.reason}]
     return result
 
 
+def _artifact(checked: Checked, finding: Finding) -> dict[str, str]:
+    """Where a result is shown. Code scanning takes none without a place: what is of no file goes to the top."""
+    place = _file(checked, finding) or f"{checked.prefix}manage.py"
+    if PurePath(place).is_absolute():
+        return {"uri": f"file://{quote(place)}"}
+    return {"uri": quote(place), "uriBaseId": "%SRCROOT%"}
+
+
 def _paragraphs(finding: Finding) -> str:
     steps = [f"{number}. {step}" for number, step in enumerate(finding.mitigation, 1)]
     return "\n".join([f"{finding.migration}: {finding.message}", *finding.evidence, *steps])
+
+
+def _shortened(text: str) -> str:
+    """What is read beside a line of code; the text form has all of it."""
+    if len(text) <= ANNOTATION:
+        return text
+    kept = text[:ANNOTATION]
+    whole = kept.rpartition("\n")[0] if "\n" in kept[ANNOTATION // 2 :] else kept
+    return f"{whole}\n... (`runbook check` shows the rest)"
 
 
 def _data(text: str) -> str:

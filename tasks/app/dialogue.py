@@ -14,7 +14,7 @@ from typing import Any
 from tasks.app.command import Checkout, manage
 from tasks.app.probing import NAMES
 from tasks.release.environment import Environment
-from tasks.release.errors import AppError, CommandError
+from tasks.release.errors import AppEndedError, AppError, CommandError
 
 RESIDENT = Path(__file__).with_name("resident.py")
 LOOK_S = 0.2  # between two looks whether a silent resident is still alive
@@ -150,7 +150,9 @@ class Dialogue:
     def _died(self) -> AppError:
         said = self._ended.message if self._ended else "its `shell -c` ran to its end"
         hint = "[app] manage must name a command that runs Django's own `shell`" if self.doing == "starting" else ""
-        return AppError(f"the application ended while {self.doing or 'waiting'}: {said}", hint=hint)
+        killed = self._ended is not None and (self._ended.exit_code is None or self._ended.exit_code < 0)
+        kind = AppError if killed or self.doing == "starting" else AppEndedError
+        return kind(f"the application ended while {self.doing or 'waiting'}: {said}", hint=hint)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

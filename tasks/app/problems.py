@@ -107,8 +107,8 @@ def _models(answer: Entry) -> Iterator[Problem]:
         hint = "run `makemigrations --check` in the checkout"
         return Problem(rule="unmigrated-changes", migration="", severity=severity, message=message, hint=hint)
 
-    for change in answer["unmigrated"] or ():
-        message = f"the models differ from the migrations ({change}); `makemigrations` was forgotten"
+    if changes := answer["unmigrated"]:
+        message = f"the models differ from the migrations, `makemigrations` was forgotten: {', '.join(changes)}"
         yield unmigrated("medium", message)
     if answer["unmigrated"] is None and not answer["broken"]:  # else it is told by what is broken
         yield unmigrated("unknown", "whether the models differ from the migrations could not be found out")

@@ -80,7 +80,8 @@ def redirect(target):
     """
     databases, alias = connections.databases, target["alias"]
     if alias not in databases:
-        raise LookupError(f"the application has no database {alias!r} in its DATABASES")
+        known = ", ".join(sorted(databases))
+        raise LookupError(f"the application has no database {alias!r} in its DATABASES, but {known}")
     mirrors = {name: (entry.get("TEST") or {}).get("MIRROR") for name, entry in databases.items()}
     there = {name for name, entry in databases.items() if same_database(databases[alias], entry)} | {alias}
     there |= {name for name, mirror in mirrors.items() if mirror in there}

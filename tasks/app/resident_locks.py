@@ -11,9 +11,11 @@ MODES = (
     "ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock",
 )  # fmt: skip
 STRENGTH = {mode: strength for strength, mode in enumerate(MODES)}
+ROW_EXCLUSIVE = STRENGTH["RowExclusiveLock"]
 SHARE_UPDATE = STRENGTH["ShareUpdateExclusiveLock"]
 BLOCKS_WRITES = STRENGTH["ShareLock"]
 BLOCKS_READS = STRENGTH["AccessExclusiveLock"]
+OF_ROWS = "writes to the changed rows"
 SAMPLE_S = 0.01
 INDEXES = ("i", "I")  # relkind
 OWN_TABLES = "c.oid >= 16384 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
@@ -31,7 +33,8 @@ HELD = (
     " WHERE l.locktype = 'relation' AND l.granted AND l.pid = "
 )
 TOUCHED = (
-    "SELECT relid::bigint, quote_ident(schemaname) || '.' || quote_ident(relname), n_tup_ins + n_tup_upd + n_tup_del"
+    "SELECT relid::bigint, quote_ident(schemaname) || '.' || quote_ident(relname),"
+    " n_tup_ins + n_tup_upd + n_tup_del, n_tup_upd + n_tup_del"
     " FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0"
 )
 REMADE = (

@@ -20,7 +20,9 @@ from .resident_locks import (
     HELD,
     INDEXES,
     MODES,
+    OF_ROWS,
     REMADE,
+    ROW_EXCLUSIVE,
     SHARE_UPDATE,
     STRENGTH,
     TABLE_OF,
@@ -49,6 +51,7 @@ class Transaction:
         self.watched = watched
         self.taken = {}  # relation to [(strength, began)], growing in strength
         self.written = {}  # relation to rows, by the statements' own counts
+        self.changed = set()  # relations of which rows that were there are locked: updated or deleted
 
 
 class Recorder:
@@ -63,6 +66,7 @@ class Recorder:
         self.texts = {}  # the entry of a text as it was sent
         self.transaction, self.transactions = None, 0
         self.held, self.rows, self.blocking = {}, {}, 0.0
+        self.row_locked = set()  # relations of which rows that were there were changed
         self.touched = {}  # rows per table, as the server counted them at the end of the last transaction
 
     def now(self):
@@ -120,7 +124,12 @@ class Recorder:
                 if entry.count
             ],
             "locks": [
-                {"relation": label, "mode": MODES[strength], "held_s": held_s, "blocks": blocked(strength)}
+                {
+                    "relation": label,
+                    "mode": MODES[strength],
+                    "held_s": held_s,
+                    "blocks": blocked(strength) or (OF_ROWS if label in self.row_locked else ""),
+                }
                 for label, (strength, held_s) in held
             ],
             "rewrites": sorted(set().union(*(entry.rewrites for entry in statements))),
@@ -252,7 +261,7 @@ class Recorder:
         before = None
         if watched and entry.word != "set":  # SET TRANSACTION must come first
             with self.looking() as raw:
-                before = {oid: count for oid, _, count in ask(raw, TOUCHED)}
+                before = {oid: (count, changed) for oid, _, count, changed in ask(raw, TOUCHED)}
         self.transaction = Transaction(before, watched)
 
     def look(self, transaction, entry, began):
@@ -298,7 +307,7 @@ class Recorder:
     def roll_back(self):
         """In place of the connection's _rollback."""
         if self.transaction is not None:
-            self.transaction.before, self.transaction.written = None, {}
+            self.transaction.before, self.transaction.written, self.transaction.changed = None, {}, set()
         try:
             return self.kept[1]()
         finally:
@@ -317,13 +326,17 @@ class Recorder:
         with self.looking() as raw:
             touched = ask(raw, TOUCHED)
         # The server's counts go on from the transactions before, until it has handed them over and begins anew.
-        self.touched = {oid: count for oid, _, count in touched}
-        anew = any(self.touched.get(oid, 0) < count for oid, count in transaction.before.items())
-        transaction.written = {}
-        for oid, label_now, total in touched:
-            count = total - (0 if anew else transaction.before.get(oid, 0))
-            if oid != self.own and count:
-                transaction.written[self.existing.get(oid, (label_now,))[0]] = count
+        self.touched = {oid: (count, changed) for oid, _, count, changed in touched}
+        nothing = (0, 0)
+        anew = any(self.touched.get(oid, nothing)[0] < count for oid, (count, _) in transaction.before.items())
+        transaction.written, transaction.changed = {}, set()
+        for oid, label_now, total, changed in touched:
+            count_before, changed_before = nothing if anew else transaction.before.get(oid, nothing)
+            label = self.existing.get(oid, (label_now,))[0]
+            if oid != self.own and total > count_before:
+                transaction.written[label] = total - count_before
+            if oid in self.existing and oid != self.own and changed > changed_before:
+                transaction.changed.add(label)
         if raw_entry.locks or raw_entry.rewrites:
             raw_entry.count += 1
             self.entries[RAW] = raw_entry
@@ -342,6 +355,11 @@ class Recorder:
         for label, taken in transaction.taken.items():
             strength, began = taken[-1]
             self.held[label] = max(self.held.get(label, (-1, 0.0)), (strength, self.ended - began))
-            blocking = [began for strength, began in taken if strength >= BLOCKS_WRITES]
+            # Who writes a row that was changed waits for the end of the transaction, whatever the table's lock.
+            rows = label in transaction.changed
+            self.row_locked.update({label} if rows else ())
+            blocking = [
+                began for strength, began in taken if strength >= BLOCKS_WRITES or (rows and strength >= ROW_EXCLUSIVE)
+            ]
             if blocking:
                 self.blocking = max(self.blocking, self.ended - blocking[0])

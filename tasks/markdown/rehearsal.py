@@ -121,7 +121,7 @@ def _row(one: MigrationRehearsal) -> tuple[str, ...]:
     if one.error:
         return (code(one.migration), "**failed**", *[""] * 5)
     if one.seconds is None:
-        return (code(one.migration), "not reached", *[""] * 5)
+        return (code(one.migration), "not tried" if one.not_tried else "not reached", *[""] * 5)
     lost = sum(loss.count for loss in one.losses if loss.kind != "added")
     return (
         code(one.migration),
@@ -129,9 +129,16 @@ def _row(one: MigrationRehearsal) -> tuple[str, ...]:
         duration(one.blocking_s) if one.blocking_s else "nobody",
         _yes({True: "works", False: "**breaks**"}, one.backward_compatible),
         _yes({True: f"yes, {duration(one.reverse_s or 0)}", False: "**no**"}, one.reversible),
-        f"**{lost:,}**" if lost else ("nothing" if one.reversible else ""),
+        f"**{_lost(one)}**" if lost else ("nothing" if one.reversible else ""),
         _yes({True: "identical", False: "**different**"}, one.again_identical),
     )
+
+
+def _lost(one: MigrationRehearsal) -> str:
+    """Rows and values apart, since one row may have lost several values."""
+    rows = sum(loss.count for loss in one.losses if loss.kind != "added" and loss.column is None)
+    values = sum(loss.count for loss in one.losses if loss.kind != "added" and loss.column is not None)
+    return ", ".join(count(number, noun) for number, noun in ((rows, "row"), (values, "value")) if number)
 
 
 def _yes(words: dict[bool, str], answer: bool | None) -> str:
@@ -140,6 +147,7 @@ def _yes(words: dict[bool, str], answer: bool | None) -> str:
 
 def _details(one: MigrationRehearsal) -> str:
     lines = [f"- could not be applied: {cell(one.error)}"] if one.error else []
+    lines += [f"- could not be tried here: {cell(one.not_tried)}"] if one.not_tried else []
     lines += [
         f"- {cell(lock.mode)} on {code(lock.relation)} for {duration(lock.held_s)}:"
         f" {f'{lock.blocks} wait' if lock.blocks else 'nobody waits'}"

@@ -14,6 +14,7 @@ from tasks.database.connection import connect, explained
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError
 from tasks.release.release import Release, new_id
+from tasks.release.rules import blocking
 from tasks.store.ledger import Ledger, now
 
 NEW = "new"  # as a release id: begin anew, whatever was left unfinished
@@ -58,7 +59,7 @@ def open_release(
     newest = next(ledger.newest(), None)
     if newest and newest.status != "finished":
         undone = _undone(environment, newest, git.head())
-        if release_id != NEW and newest.commit == commit and not undone and _backup_is_good(environment, newest):
+        if release_id != NEW and newest.commit == commit and not undone and _may_go_on(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
         _ended(ledger, newest, undone or f"superseded by a release of {ref}", report)
     at = now()
@@ -146,8 +147,14 @@ def _undone(environment: Environment, release: Release, head: str) -> str:
     return ""
 
 
-def _backup_is_good(environment: Environment, release: Release) -> bool:
-    """Whether the migration may go on with this release's backup: not taken yet, fresh, or already migrated on."""
+def _may_go_on(environment: Environment, release: Release) -> bool:
+    """Whether what a release found out still counts: it was not blocked, and its backup is good to migrate on.
+
+    What blocked it may be mended by now, in the data or elsewhere: that is judged anew. A backup is good while it is
+    fresh, or when a migration has begun on it.
+    """
+    if blocking(release):
+        return False
     if release.backup is None or release.plan is None:
         return True
     fresh = now() - release.backup.started_at < timedelta(seconds=environment.backup.max_age_s)

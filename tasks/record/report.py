@@ -12,6 +12,7 @@ from tasks.release.checklist import checklist
 from tasks.release.order import Order, Preview
 from tasks.release.plan import Applied, Migration, Plan
 from tasks.release.release import Release, Smoked, StageName
+from tasks.release.rules import blocking
 
 STAGES: dict[StageName, tuple[str, str]] = {
     "plan": ("§3", "Plan"),
@@ -78,13 +79,15 @@ def _headline(release: Release) -> str:
 
 def _timings(release: Release) -> str:
     rows = []
+    # What blocks is known by the last stage that looked.
+    blocked_by = ("rehearsal" if release.rehearsal else "risk") if blocking(release) else ""
     for stage, (section, title) in STAGES.items():
         run = release.stages.get(stage)
         if run is None:
             rows.append((section, title, "not begun", "", ""))
             continue
         if release.result(stage) is not None:
-            state = "done"
+            state = "**blocked**" if stage == blocked_by else "done"
         else:
             state = (
                 f"**failed**: {cell(' '.join(run.error.splitlines()[:3]))}"
@@ -201,11 +204,15 @@ def _next_step(release: Release) -> str:
     deploy = f"runbook deploy {release.environment} --ref {release.ref}"
     again = code(f"{deploy} --release-id {release.id}")
     hint = next((run.hint for run in release.stages.values() if run.hint), "mend what the failed stage says")
+    blocked = blocking(release)
     anew = "--release-id new" in hint  # this one cannot go on
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
         "running": f"if its run died, {again} goes on where it ended.",
-        "failed": cell(hint)
+        "failed": f"what is blocked above has to be mended, in the migration or in the data; then {code(deploy)} judges"
+        " and rehearses it anew."
+        if blocked
+        else cell(hint)
         + ("." if anew else f". {code(deploy)} goes on where this one ended: finished stages are not repeated."),
     }[release.status]
     return f"**Next step:** {step}"

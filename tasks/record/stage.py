@@ -86,7 +86,7 @@ def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_
     if dry_run:
         yield UnderWay(open_order(environment_name, ref, release_id, dry_run), None)
         return
-    with advisory_lock(environment.database, "release", f"{ref} by {_requester()}") as lock:
+    with advisory_lock(environment.database, "release", f"{ref} by {_asked_by()}") as lock:
         order = open_order(environment_name, ref, release_id, dry_run)
         ledger = Ledger(Bucket(environment.storage), environment_name)
         try:
@@ -134,7 +134,11 @@ def _publish(release: Release) -> None:
 
 
 def _requester() -> str:
+    """Who asked, and in which run."""
+    return f"{_asked_by()} (run {flow_run.get_name() or 'without a name'})"
+
+
+def _asked_by() -> str:
     """Who asked, as far as anybody can tell: Prefect itself knows no users."""
-    run = flow_run.get_name() or "a run without a name"
     asked = [tag.removeprefix(ASKED_BY) for tag in flow_run.get_tags() or () if tag.startswith(ASKED_BY)]
-    return f"{asked[0] if asked else 'the Prefect UI or API'} (run {run})"
+    return asked[0] if asked else "the Prefect UI or API"

@@ -13,6 +13,7 @@ from tasks.rehearse.blame import OF_HANDLERS, Touched, blame
 from tasks.rehearse.loss import losses
 from tasks.rehearse.previous import Previous, Verdict
 from tasks.release.environment import Database
+from tasks.release.errors import AppEndedError
 from tasks.release.plan import Plan
 from tasks.release.rehearsal import Broken, Loss, MigrationRehearsal
 
@@ -67,6 +68,8 @@ class Passage:
         self._debris: set[str] = set()  # differences that a migration left which failed half way
         self._half_done: set[str] = set()  # tables that it may have left changed
         self._failed = False
+        self._at: str | None = None  # the migration that is being applied
+        self._ended = False  # the application is gone
 
     @property
     def is_whole(self) -> bool:
@@ -77,12 +80,24 @@ class Passage:
         """Apply everything, and ask the previous release after each migration."""
         catalogue = self._catalogue()
 
+        def begin(label: str) -> None:
+            self._at = label
+            self.report(f"applying {label}")
+
         def after(record: MigrationRecord) -> None:
             nonlocal catalogue
             before, catalogue = catalogue, self._catalogue()
             self._applied(record, before, catalogue)
+            self._at = None
 
-        done = self.app.migrate(after=after)
+        try:
+            done = self.app.migrate(before=begin, after=after)
+        except AppEndedError as error:
+            if self._at is None:
+                raise
+            self._ended = True
+            self._fail(error.message, self._at)
+            return
         if done.error and not self._failed:
             self._fail(str(done.error))
         if self.old and self._steps and not self._failed:
@@ -93,6 +108,9 @@ class Passage:
 
     def reverse(self) -> None:
         """Reverse them one by one, the last one first; then compare the data with what was restored."""
+        if self._ended:
+            self.findings.append("nothing could be reversed, since the application had ended")
+            return
         told: set[str] = set(self._debris)
         for step in reversed(self._steps):
             self.report(f"reversing {step.label}")
@@ -121,7 +139,7 @@ class Passage:
     def again(self) -> None:
         """Apply again what was reversed, and compare the schema with that after the first time."""
         waiting = {step.label: step for step in self._reversed}
-        if not waiting:
+        if self._ended or not waiting:
             return
 
         def after(record: MigrationRecord) -> None:
@@ -180,7 +198,12 @@ class Passage:
             migration = self._planned.get(label)
             if self._debris or migration is None or not migration.atomic:
                 self._half_done = touched.tables
-            self._fail(str(record.error), label)
+            if record.refused:  # by our own guard: it may well work where nothing is refused
+                self._failed = True
+                self._facts[label] = {"not_tried": f"{record.error}; {'; '.join(record.refused)}"}
+                self.report(f"{label} could not be tried: {record.error}")
+            else:
+                self._fail(str(record.error), label)
             return
         self._steps.append(_Step(label, before, catalogue, touched))
         if self.old:

@@ -8,6 +8,7 @@ RunbookError
  │    └── StaleBackupError     the backup is too old to migrate on
  ├── CommandError              an external program failed
  ├── AppError                  the Django application could not be asked or did not answer
+ │    └── AppEndedError        it ended by itself in the middle of a command
  ├── DatabaseError             PostgreSQL refused or was lost
  ├── MigrationError            `migrate` failed
  ├── BackupError               a backup could not be made
@@ -100,6 +101,10 @@ class CommandError(RunbookError):
 
 class AppError(RunbookError):
     """The Django application could not be asked or did not answer."""
+
+
+class AppEndedError(AppError):
+    """The Django application ended by itself in the middle of a command: nobody killed it."""
 
 
 class DatabaseError(RunbookError):

@@ -25,7 +25,7 @@ class HeldLock(Record):
     relation: str
     mode: str  # such as AccessExclusiveLock
     held_s: float  # from the statement that took it to the end of its transaction
-    blocks: str  # "reads and writes", "writes" or "": whom of the application it keeps waiting
+    blocks: str  # "reads and writes", "writes", "writes to the changed rows" or "": what it keeps waiting
 
 
 class Broken(Record):
@@ -56,6 +56,7 @@ class MigrationRehearsal(Record):
     rewrites: tuple[str, ...]
     rows: dict[str, int]  # relation to rows inserted, updated and deleted
     error: str = ""  # why it could not be applied
+    not_tried: str = ""  # why it could not be tried here, which says nothing about the real database
     backward_compatible: bool | None = None  # None: could not be found out
     broken: tuple[Broken, ...] = ()  # what the previous release cannot do any more, once this one is applied
     reversible: bool | None = None

@@ -26,31 +26,39 @@ def proved(release: Release) -> tuple[Plan, Backup]:
     return release.plan, release.backup
 
 
+def blocking(release: Release) -> tuple[str, ...]:
+    """What blocks a release, a sentence each, by what is known of its migrations so far; empty: nothing."""
+    if release.plan is None or release.risk is None:
+        return ()
+    if checklist(release.plan, release.risk, release.rehearsal).level != "blocked":
+        return ()
+    found = [
+        f"{finding.migration}: {finding.message}"
+        for finding in release.risk.findings
+        if finding.severity == "blocked" and finding.suppressed is None
+    ]
+    if release.rehearsal:
+        found += [f"{one.migration} on the backup: {one.error}" for one in release.rehearsal.migrations if one.error]
+    return tuple(found)
+
+
 def refuse_blocked(release: Release) -> None:
-    """Refuse a release whose migrations would fail, by what is known of them so far.
+    """Refuse a release whose migrations would fail.
 
     Raises:
-        RefusedError: A finding or the rehearsal blocks it; nothing of it was deployed.
+        RefusedError: It was not judged, or a finding or the rehearsal blocks it; nothing of it was deployed.
     """
     if release.plan is None or release.risk is None:
         raise RefusedError(
             f"release {release.id} was not judged: nothing is deployed without",
             hint="run the flow from its beginning with the same release id",
         )
-    if checklist(release.plan, release.risk, release.rehearsal).level != "blocked":
-        return
-    blocking = [
-        f"{finding.migration}: {finding.message}"
-        for finding in release.risk.findings
-        if finding.severity == "blocked" and finding.suppressed is None
-    ]
-    if release.rehearsal:
-        blocking += [f"{one.migration} on the backup: {one.error}" for one in release.rehearsal.migrations if one.error]
-    raise RefusedError(
-        f"{release.ref} is blocked: " + "; ".join(blocking),
-        hint=f"`runbook report {release.environment}` says what to do about each; then deploy the mended ref, or, where"
-        " the data was mended, the same one with `--release-id new`",
-    )
+    if found := blocking(release):
+        raise RefusedError(
+            f"{release.ref} is blocked: " + "; ".join(found),
+            hint=f"nothing was deployed. `runbook report {release.environment}` says what to do about each: mend the"
+            " migration and deploy the mended ref, or mend the data and deploy this one again, which judges it anew",
+        )
 
 
 def refuse_stale(environment: Environment, release: Release) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from tasks.risk import rendered
+from tasks.risk.data_migrations import read_code
 from tasks.risk.facts import Answer, Count
 from tasks.risk.live import THROW_AWAY
 from tasks.risk.references import Named, fills
 from tasks.risk.rule import Case
+from tasks.risk.sql_actions import understood
 
 
 class Said(Enum):
@@ -44,6 +48,46 @@ def changed(case: Case) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
 def is_known(case: Case, table: str) -> bool:
     """Whether running code may use a table."""
     return not case.history.is_new(table)
+
+
+def known_as(case: Case, table: str) -> str:
+    """What the running release calls a table: an earlier pending migration may have renamed it."""
+    return case.history.table_now(table) or table
+
+
+def sql_now(case: Case, table: str, text: str) -> str:
+    """SQL that names columns of a table as they are at that moment, with the names that the database has now."""
+    renamed = {new: now for (of, new), now in case.history.columns.items() if of == table}
+    return re.sub(r'"([^"]+)"', lambda match: rendered.quoted(renamed.get(match[1], match[1])), text)
+
+
+def made_in(case: Case, table: str, text: str) -> list[str]:
+    """The columns in a text of SQL that a pending migration makes."""
+    made = [name for of, name in case.history.columns_made if of == table]
+    return [name for name in made if re.search(rf'(?<![\w"])"?{re.escape(name)}"?(?![\w"])', text)]
+
+
+def writers(case: Case, table: str) -> tuple[str, ...]:
+    """Pending migrations before this moment that may have changed the rows of a table, by what their code writes."""
+    known = case.history.written.get(table, [])
+    maybe = [label for label in case.history.written.get("", []) if _may_write(case, label, table)]
+    return tuple(dict.fromkeys([*known, *maybe]))
+
+
+def _may_write(case: Case, label: str, table: str) -> bool:
+    found = [migration for migration in case.pending if migration.label == label]
+    for operation in found[0].operations if found else ():
+        if operation["code"] is None or operation["code"]["name"].endswith("RunPython.noop"):
+            continue
+        code = read_code(replace(case, migration=found[0], operation=operation))
+        # Deleting goes on to rows that refer to those deleted.
+        if code.unknown or any(write.verb == "delete" for write in code.writes):
+            return True
+        done = [action for raw in code.raw for _, actions in understood(raw.sql) for action in actions]
+        touched = {write.table for write in code.writes} | {action.table for action in done}
+        if touched & {"", table, known_as(case, table)}:
+            return True
+    return not found
 
 
 def writes_no_null(case: Case, table: str, column: str) -> bool:
@@ -95,7 +139,7 @@ def rows_say(
     columns_now = [case.history.column_now(table, column) for column in columns]
     made = [(table, column) for column, name in zip(columns, columns_now, strict=True) if name is None]
     if made:
-        unfilled = case.history.columns_empty.issuperset(made) and not case.history.writers(table)
+        unfilled = case.history.columns_empty.issuperset(made) and not writers(case, table)
         said = of_nulls if unfilled and (rows.value or of_nulls is Said.HELD) else _unknown(rows)
         return Rows(said, (f"{table}.{made[0][1]} is made by an earlier pending migration",))
     answer = ask(now, [name for name in columns_now if name is not None])
@@ -108,8 +152,8 @@ def _as_it_will_be(case: Case, table: str, found: Count, evidence: str) -> Rows:
     """What the rows will say when the operation runs: an earlier migration may mend them."""
     if found.count == 0:
         return Rows(Said.OPEN if found.sampled else Said.HELD, (evidence,))
-    if writers := case.history.writers(table):
-        return Rows(Said.OPEN, (evidence, f"{', '.join(writers)} may change that before: the rehearsal decides"))
+    if before := writers(case, table):
+        return Rows(Said.OPEN, (evidence, f"{', '.join(before)} may change that before: the rehearsal decides"))
     return Rows(Said.BROKEN, (evidence,))
 
 

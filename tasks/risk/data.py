@@ -123,6 +123,18 @@ def orphans(
     return search(session, relation, condition, what, size)
 
 
+def has_value(session: Session, relation: Relation, name: str, value: str) -> Answer[bool]:
+    """Whether a row has a value, given as SQL, in a column."""
+    _, called = attribute(session, relation, name)
+    (found,) = session.one(
+        "SELECT EXISTS (SELECT FROM {table} WHERE {column} = (\n{value}\n))",
+        table=relation.identifier,
+        column=sql.Identifier(called),
+        value=sql.SQL(value),
+    )
+    return Answer(found, f"{'a' if found else 'no'} row of {relation.label} has {value} as {name}")
+
+
 def misfits(session: Session, relation: Relation, name: str, new_type: str, size: Size) -> Answer[Count]:
     """Rows whose value a cast to another type would refuse or change."""
     what = f"rows of {relation.label} whose {name} does not fit {new_type}"

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tasks.risk.history import Operation
 from tasks.risk.model_tables import table_of
 from tasks.risk.python_calls import Calls
+from tasks.risk.python_conditions import truth
 from tasks.risk.python_source import Function, Module, read_module
 from tasks.risk.rule import Case
-from tasks.risk.values import OTHER, Value, element_of, is_bounded
+from tasks.risk.values import OTHER, Value, element_of, is_bounded, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,7 @@ class Write:
     guarded: bool = False  # under a condition that asks the database
     group: str = ""  # the variable that holds the rows of a bulk_update
     asked: frozenset[str] = frozenset()  # fields by which the rows are chosen
+    call: ast.Call | None = field(default=None, compare=False)  # as it is written
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Raw:
     line: int
     in_transaction: bool
     looped: bool
+    held: bool  # with every other turn of the loop in one transaction
 
 
 @dataclass
@@ -78,19 +82,36 @@ def read_code(case: Case) -> Code:
     if told is None or told["name"].endswith("RunPython.noop"):
         return code
     file = told["file"] or case.migration.file or ""
-    module = read_module(case.source / file) if told["file"] else None
-    name = told["name"].rpartition(".")[2]
-    function = module.function_at(name, told["line"]) if module and told["line"] else None
+    module, function = _source_of(case, told)
     if module is None or function is None:
         code.unknown.append(Mark(f"the source of {told['name']} was not found", file, told["line"] or 1))
         return code
     arguments = [Value("apps"), Value("editor")]
     in_transaction = case.migration.atomic or bool(case.operation["atomic"])
-    Reading(case, code, module, in_transaction).function(function, arguments, {})
+    try:
+        Reading(case, code, module, in_transaction).function(function, arguments, {})
+    except RecursionError:
+        code.unknown.append(Mark(f"{told['name']} is too deeply nested to be followed", file, told["line"] or 1))
     flushed = {write.group for write in code.writes if write.looped and write.group}
     # What is left over after a loop of full batches is no more than a batch.
     code.writes = [replace(write, whole=False) if write.group in flushed else write for write in code.writes]
     return code
+
+
+def only_refuses(case: Case, told: Operation | None) -> bool:
+    """Whether a function of a migration does nothing but raise an exception."""
+    _, function = _source_of(case, told) if told and told["file"] else (None, None)
+    if function is None or isinstance(function, ast.Lambda):
+        return False
+    body = [node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    return len(body) == 1 and isinstance(body[0], ast.Raise)
+
+
+def _source_of(case: Case, told: Operation) -> tuple[Module | None, Function | None]:
+    """The module and the function that the probe names; None where they are not found."""
+    module = read_module(case.source / told["file"]) if told["file"] else None
+    name = told["name"].rpartition(".")[2]
+    return module, module.function_at(name, told["line"]) if module and told["line"] else None
 
 
 class Reading:
@@ -141,29 +162,32 @@ class Reading:
         whole = verb in ("update", "delete", "bulk_update") and not value.limited
         if verb == "bulk_update" and self.looped:
             whole = False
-        self.code.writes.append(
-            Write(
-                verb,
-                value.model,
-                table_of(self.case, value.model),
-                self.file,
-                getattr(node, "lineno", 1),
-                whole,
-                self.looped,
-                self.held,
-                tuple(fields),
-                value.nulls,
-                own,
-                "asked" in self.around,
-                group,
-                value.asked,
-            )
+        found = Write(
+            verb,
+            value.model,
+            table_of(self.case, value.model),
+            self.file,
+            getattr(node, "lineno", 1),
+            whole,
+            self.looped,
+            self.held,
+            tuple(filter(None, fields)),  # update(**values) names none
+            value.nulls,
+            own,
+            "asked" in self.around,
+            group,
+            value.asked,
+            node if isinstance(node, ast.Call) else None,
         )
+        if found not in self.code.writes:  # a loop over constants is walked through once for each
+            self.code.writes.append(found)
 
     def sql(self, text: str, node: ast.AST) -> None:
         """Note SQL that is executed."""
         in_transaction = self.in_transaction or "atomic" in self.around
-        self.code.raw.append(Raw(text, self.file, getattr(node, "lineno", 1), in_transaction, self.looped))
+        raw = Raw(text, self.file, getattr(node, "lineno", 1), in_transaction, self.looped, self.held)
+        if raw not in self.code.raw:
+            self.code.raw.append(raw)
 
     # -- functions and statements ------------------------------------------------------------------------------------
 
@@ -190,9 +214,15 @@ class Reading:
             self.names, self.local, self.returned, self.changed, self.own_values = kept
 
     def block(self, body: Iterable[ast.stmt]) -> None:
-        """Walk through statements."""
+        """Walk through statements, up to where another database's branch or this one's end is certain."""
         for statement in body:
-            self.statement(statement)
+            if isinstance(statement, ast.If) and (taken := truth(self.calls, statement.test)) is not None:
+                chosen = statement.body if taken else statement.orelse
+                self.block(chosen)
+                if any(isinstance(each, ast.Return | ast.Raise) for each in chosen):
+                    return
+            else:
+                self.statement(statement)
 
     @contextmanager
     def inside(self, *what: str) -> Iterator[None]:
@@ -222,9 +252,10 @@ class Reading:
                 self.note_field(node.target, own=True)
             case ast.For() | ast.AsyncFor():
                 over = value(node.iter)
-                self.bind(node.target, element_of(over), None)
-                with self.inside("few" if is_bounded(over) else "rows"):
-                    self.block(node.body)
+                for element in texts_of(over) or [element_of(over)]:
+                    self.bind(node.target, element, None)
+                    with self.inside("few" if is_bounded(over) else "rows"):
+                        self.block(node.body)
                 self.block(node.orelse)
             case ast.While():
                 with self.inside("rows"):
@@ -259,7 +290,7 @@ class Reading:
         given = self.calls.value(item.context_expr)
         if item.optional_vars is not None:
             self.bind(item.optional_vars, given, None)
-        return _last_name(item.context_expr) == "atomic"
+        return _last_name(item.context_expr) in ("atomic", "schema_editor")
 
     def bind(self, target: ast.expr, given: Value, source: ast.expr | None) -> None:
         """Let a name stand for a value."""

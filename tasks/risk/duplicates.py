@@ -12,27 +12,28 @@ from tasks.risk.relation import PARTITIONED, Relation
 from tasks.risk.search import COUNTED_ROWS, SAMPLE_ROWS, Size, can_be_sampled, proven
 from tasks.risk.session import OutOfTimeError, Session, UnknownError
 from tasks.risk.structure import attribute
+from tasks.risk.unique_index import Unique
 
 SHOWN = 3  # examples
 SLICE_ROWS = (2_500_000, 1_000_000)  # so many are compared at once where all are too many; fewer where these are
 MOST_SLICES = 12  # each reads the whole table
 
 
-def duplicates(session: Session, relation: Relation, names: Sequence[str], size: Size) -> Answer[Count]:
-    """Rows that another row equals in some columns, NULLs being different from each other."""
-    what = f"rows of {relation.label} that another row equals in {', '.join(names)}"
-    columns = [attribute(session, relation, name) for name in names]
-    unique = session.ask(
+def duplicates(session: Session, relation: Relation, unique: Unique, size: Size) -> Answer[Count]:
+    """Rows that another row equals in what is to be unique."""
+    what = f"rows of {relation.label} that another row equals in {unique}"
+    columns = [attribute(session, relation, name) for name in unique.columns]
+    seen_to = session.ask(
         "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = {oid}"
         " AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
         " AND (i.indkey::int2[])[0:i.indnkeyatts - 1] <@ {numbers}::int2[] LIMIT 1",
         oid=relation.oid,
         numbers=[number for number, _ in columns],
     )
-    if unique and (relation.kind == PARTITIONED or not relation.has_children):
-        return proven(what, f"the unique index {unique[0][0]} sees to it")
+    if seen_to and not unique.nulls_equal and (relation.kind == PARTITIONED or not relation.has_children):
+        return proven(what, f"the unique index {seen_to[0][0]} sees to it")
     all_rows = size()
-    equal = _Equal(session, relation, columns)
+    equal = _Equal(session, relation, columns, unique)
     if all_rows is not None and all_rows <= COUNTED_ROWS:
         return equal.answer(what, all_rows, sampled=False)
     if all_rows is not None and can_be_sampled(relation):
@@ -84,12 +85,14 @@ def _in_slices(session: Session, equal: _Equal, what: str, all_rows: int, error:
 
 
 class _Equal:
-    """The search for rows that are equal in some columns."""
+    """The search for rows that are equal in some columns and expressions."""
 
-    def __init__(self, session: Session, relation: Relation, columns: Sequence[tuple[int, str]]) -> None:
+    def __init__(
+        self, session: Session, relation: Relation, columns: Sequence[tuple[int, str]], unique: Unique
+    ) -> None:
         self._session = session
         self._table = relation.identifier
-        self._names = [sql.Identifier(called) for _, called in columns]
+        self._unique = unique
         kinds = {
             number: (is_text, written)
             for number, is_text, written in session.ask(
@@ -98,11 +101,16 @@ class _Equal:
                 oid=relation.oid,
             )
         }
+        # On lines of their own, since they may end in a comment.
+        written = [sql.SQL("(\n{}\n)").format(sql.SQL(one)) for one in unique.expressions]
+        self._keys: list[sql.Composable] = [*(sql.Identifier(called) for _, called in columns), *written]
+        self._names = [sql.Identifier(f"key {number}") for number in range(len(self._keys))]
+        told = [kinds[number] for number, _ in columns] + [(False, "an expression") for _ in written]
         self._forms = [
             sql.SQL("'text of ' || length({}::text) || ' characters'").format(name)
-            if kinds[number][0]
-            else sql.SQL("{}::text").format(sql.Literal(kinds[number][1]))
-            for name, (number, _) in zip(self._names, columns, strict=True)
+            if is_text
+            else sql.SQL("{}::text").format(sql.Literal(kind))
+            for name, (is_text, kind) in zip(self._names, told, strict=True)
         ]
 
     def answer(
@@ -123,22 +131,28 @@ class _Equal:
             source: What to read instead of the whole table.
             slice_: Which slice of how many is compared.
         """
-        columns = sql.SQL(", ").join(self._names)
-        conditions = [sql.SQL("{} IS NOT NULL").format(name) for name in self._names]
+        keys = sql.SQL(", ").join(self._keys)
+        named = [sql.SQL("{} AS {}").format(*both) for both in zip(self._keys, self._names, strict=True)]
+        conditions: list[sql.Composable] = []
+        if not self._unique.nulls_equal:
+            conditions += [sql.SQL("{} IS NOT NULL").format(key) for key in self._keys]
+        if self._unique.condition:
+            conditions.append(sql.SQL("(\n{}\n)").format(sql.SQL(self._unique.condition)))
         number, slices = slice_
         if slices > 1:
             hashed = sql.SQL("abs(hash_record_extended(ROW({}), 0) % {}) = {}")
-            conditions.append(hashed.format(columns, sql.Literal(slices), sql.Literal(number)))
+            conditions.append(hashed.format(keys, sql.Literal(slices), sql.Literal(number)))
         found, examples = self._session.one(
-            "WITH groups AS (SELECT {columns}, count(*) AS times FROM {source} WHERE {conditions}"
-            "  GROUP BY {columns} HAVING count(*) > 1),"
+            "WITH groups AS (SELECT {named}, count(*) AS times FROM {source} WHERE {conditions}"
+            "  GROUP BY {places} HAVING count(*) > 1),"
             " frequent AS (SELECT {form} || ', ' || times || ' times' AS example, times FROM groups"
             "  ORDER BY times DESC LIMIT {shown})"
             " SELECT (SELECT coalesce(sum(times), 0)::int8 FROM groups),"
-            "  ARRAY(SELECT example FROM frequent ORDER BY times DESC)",
-            columns=columns,
+            "  ARRAY(SELECT coalesce(example, 'NULL') FROM frequent ORDER BY times DESC)",
+            named=sql.SQL(", ").join(named),
+            places=sql.SQL(", ").join(sql.Literal(place) for place in range(1, len(self._keys) + 1)),
             source=source or self._table,
-            conditions=sql.SQL(" AND ").join(conditions),
+            conditions=sql.SQL(" AND ").join(conditions or [sql.SQL("true")]),
             form=sql.SQL(" || ', ' || ").join(self._forms),
             shown=SHOWN,
         )

@@ -85,8 +85,27 @@ class Facts(Protocol):
     def nulls(self, table: str, column: str) -> Answer[Count]:
         """Rows that have NULL there."""
 
-    def duplicates(self, table: str, columns: Sequence[str]) -> Answer[Count]:
-        """Rows that another row equals in these columns, NULLs being different from each other."""
+    def duplicates(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        expressions: Sequence[str] = (),
+        where: str = "",
+        nulls_equal: bool = False,
+    ) -> Answer[Count]:
+        """Rows that another row equals in these columns and expressions.
+
+        Args:
+            table: Whose rows.
+            columns: By their names.
+            expressions: As SQL.
+            where: A condition, as SQL: only rows that meet it count; "" for all.
+            nulls_equal: Whether NULL equals NULL; else they are different from each other.
+        """
+
+    def has_value(self, table: str, column: str, value: str) -> Answer[bool]:
+        """Whether a row has a value there, given as SQL."""
 
     def orphans(
         self, table: str, columns: tuple[str, ...], to_table: str, to_columns: tuple[str, ...]

@@ -11,7 +11,7 @@ from tasks.release.plan import Plan
 from tasks.release.risk import Finding, Risk, level_of, levels_of
 from tasks.risk.facts import Facts
 from tasks.risk.history import History
-from tasks.risk.rule import Case
+from tasks.risk.rule import Case, readable
 from tasks.risk.rules import MIGRATION_RULES, OPERATION_RULES
 from tasks.risk.suppressions import apply, suppressions
 
@@ -57,6 +57,6 @@ def judge(
         level=level_of(findings),
         migrations=levels_of(dict.fromkeys(labels), findings),
         findings=tuple(findings),
-        facts=facts.asked(),
+        facts=tuple(readable(sentence) for sentence in facts.asked()),
         assessed_at=datetime.now(UTC),
     )

@@ -12,6 +12,7 @@ from tasks.risk.duplicates import duplicates
 from tasks.risk.facts import Answer, Column, Count, Traffic, Usage
 from tasks.risk.relation import Relation, required
 from tasks.risk.session import Session, UnknownError
+from tasks.risk.unique_index import Unique
 
 Value = TypeVar("Value")
 THROW_AWAY = "not asked: rows and use of a throw-away database say nothing of a real one"
@@ -111,11 +112,28 @@ class LiveFacts:
             lambda: data.nulls(self._session, self._relation(table), column, lambda: self._size(table)),
         )
 
-    def duplicates(self, table: str, columns: Sequence[str]) -> Answer[Count]:
-        """Rows that another row equals in these columns, NULLs being different from each other."""
+    def duplicates(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        expressions: Sequence[str] = (),
+        where: str = "",
+        nulls_equal: bool = False,
+    ) -> Answer[Count]:
+        """Rows that another row equals in these columns and expressions, among those that meet a condition."""
+        unique = Unique(tuple(columns), tuple(expressions), where, nulls_equal)
         return self._answer(
-            f"rows of {table} that another row equals in {', '.join(columns)}",
-            lambda: duplicates(self._session, self._relation(table), columns, lambda: self._size(table)),
+            f"rows of {table} that another row equals in {unique}" + (", NULLs being equal" if nulls_equal else ""),
+            lambda: duplicates(self._session, self._relation(table), unique, lambda: self._size(table)),
+        )
+
+    def has_value(self, table: str, column: str, value: str) -> Answer[bool]:
+        """Whether a row has a value there, given as SQL."""
+        return self._answer(
+            f"whether a row of {table} has {value} as {column}",
+            lambda: data.has_value(self._session, self._relation(table), column, value),
+            of_data=True,
         )
 
     def orphans(

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.risk.model_tables import table_of
+from tasks.risk.python_conditions import is_short
+from tasks.risk.python_schema import change_schema
 from tasks.risk.python_source import Imported
-from tasks.risk.python_texts import grows, imported_value, is_outside, text_of
+from tasks.risk.python_texts import OF_FIELD, grows, imported_value, is_outside, text_of
 from tasks.risk.values import MANAGERS, OTHER, SAME, SINGLE, Value, asked, element_of, filtered, is_bounded, model_label
 from tasks.risk.vocabulary import words
 
@@ -25,6 +27,7 @@ _HARMLESS = words(
     " setattr hasattr sum min"
     " max any all zip map dict format next type float abs round range Q F Value Case When Count"
     " Exists OuterRef Subquery"
+    " db_for_read db_for_write allow_migrate allow_migrate_model allow_relation"
     " Coalesce Concat Cast Lower Upper Func Max Min Sum Avg vars Length Replace Trim Substr Now"
 )
 
@@ -88,12 +91,14 @@ class Calls:
         if name in reading.module.imports and name not in reading.module.functions:
             return imported_value(reading.module.imports[name])
         constant = reading.module.constants.get(name)
-        if isinstance(constant, ast.List | ast.Tuple | ast.Set | ast.Dict | ast.ListComp):
+        if isinstance(constant, ast.List | ast.Tuple | ast.Set):
+            return self.value(constant)
+        if isinstance(constant, ast.Dict | ast.ListComp):
             return Value("literal")
         text = text_of(self, constant) if constant is not None else None
         return Value("literal", text=text) if text is not None else OTHER
 
-    def attribute(self, node: ast.Attribute) -> Value:
+    def attribute(self, node: ast.Attribute) -> Value:  # noqa: PLR0911 - one branch for each form
         """What `x.y` stands for where it is not called."""
         base = self.value(node.value)
         if base.kind == "model" and node.attr in MANAGERS:
@@ -105,6 +110,10 @@ class Calls:
             return Value("other", limited=True)  # a field, or the rows related to one row
         if node.attr == "object_list" or base.kind in ("query", "rows", "cursor"):
             return base
+        if base.kind == "field" and node.attr in OF_FIELD:
+            return Value("literal", text=base.text)
+        if node.attr == "vendor" and "connection" in ast.unparse(node.value):
+            return Value("vendor", text="postgresql")
         if node.attr == "db_table" and base.model:  # Model._meta.db_table
             return Value("literal", text=table_of(self.reading.case, base.model))
         return Value("other", base.model) if node.attr == "_meta" else OTHER
@@ -129,7 +138,7 @@ class Calls:
             made = self.value(element)
             for condition in (each for generator in generators for each in generator.ifs):
                 self.value(condition)
-        return Value("rows", made.model or over.model, limited="rows" not in kinds, new=made.new)
+        return Value("rows", made.model or over.model, limited="rows" not in kinds, new=made.new, nulls=over.nulls)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -145,7 +154,7 @@ class Calls:
         base = self.value(node.func)
         return self.unresolved(node, "a function that is computed", [base, *arguments, *keywords.values()])
 
-    def method(  # noqa: C901, PLR0911 - one branch for each form
+    def method(  # noqa: C901, PLR0911, PLR0912 - one branch for each form
         self, node: ast.Call, base: Value, name: str, arguments: list[Value], keywords: dict[str, Value]
     ) -> Value:
         """A call of a method."""
@@ -158,6 +167,16 @@ class Calls:
         if base.kind == "apps" and name == "get_model":
             return Value("model", model_label(node, arguments))
         if base.kind == "editor":
+            change_schema(self, node, name, arguments)
+            return OTHER
+        if name == "schema_editor":
+            return Value("editor")
+        if name == "get_field" and base.model and arguments:
+            return Value("field", base.model, text=arguments[0].text)
+        if name == "sequence_reset_sql":
+            return Value("tuple", limited=True, items=(Value("literal", text="SELECT setval('a_sequence', 1)"),))
+        if base.text and is_outside(f"{base.text}.{name}"):
+            reading.mark(reading.code.outside, f"{base.text}.{name}() reaches beyond the database", node)
             return OTHER
         if base.kind == "module":
             target = imported_value(Imported(base.text or "", name))
@@ -188,7 +207,7 @@ class Calls:
         if added.kind in ("row", "other") and name in self.reading.names:
             before = self.reading.names[name]
             limited = not self.reading.looped and before.kind in ("tuple", "literal")
-            self.reading.names[name] = Value("rows", added.model, limited=limited, new=added.new)
+            self.reading.names[name] = Value("rows", added.model, limited=limited, new=added.new, nulls=added.nulls)
 
     def query(  # noqa: C901, PLR0911, PLR0912 - one branch for each form
         self, node: ast.Call, base: Value, name: str, arguments: list[Value], keywords: dict[str, Value]
@@ -281,9 +300,7 @@ class Calls:
             if found is not None and own is None:
                 return Value("rows" if name == "islice" else "batches", found.model, limited=name == "islice")
         if name == "range":
-            return (
-                Value("literal", limited=True) if all(isinstance(each, ast.Constant) for each in node.args) else OTHER
-            )
+            return Value("literal", limited=True) if is_short(node) else OTHER
         if name == "get_user_model":
             return Value("model", "auth.User", real=True)
         if name in _MAIL or (target.text and is_outside(target.text)):

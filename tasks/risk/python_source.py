@@ -40,6 +40,8 @@ class Module:
             if isinstance(inner, ast.Import | ast.ImportFrom):
                 self.imports |= imported(inner, self.path)
         self.functions |= {name: value for name, value in self.constants.items() if isinstance(value, ast.Lambda)}
+        # A name that is made of itself has no single text.
+        self.constants = {name: value for name, value in self.constants.items() if not _mentions(value, name)}
 
     def function_at(self, name: str, line: int) -> Function | None:
         """A function by its last name and the line on which it (or its first decorator) begins."""
@@ -51,7 +53,16 @@ class Module:
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 if first <= line <= node.lineno:
                     found.append(node)
-        return found[0] if len(found) == 1 else None
+        if len(found) > 1 and name == "<lambda>":  # code and reverse_code on one line
+            found = [node for node in found if node in self._given_as_code()]
+        return found[0] if len({ast.dump(node) for node in found}) == 1 else None
+
+    def _given_as_code(self) -> list[ast.expr]:
+        """What RunPython is given to go forward."""
+        calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
+        calls = [node for node in calls if getattr(node.func, "attr", getattr(node.func, "id", "")) == "RunPython"]
+        named = [each.value for node in calls for each in node.keywords if each.arg == "code"]
+        return [*(node.args[0] for node in calls if node.args), *named]
 
     def module_of(self, wanted: str) -> Module | None:
         """A module by its dotted name, where a directory above this file holds it."""
@@ -63,6 +74,10 @@ class Module:
                 if file.is_file():
                     return read_module(file)
         return None
+
+
+def _mentions(value: ast.expr, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(value))
 
 
 def imported(node: ast.Import | ast.ImportFrom, path: Path) -> dict[str, Imported]:

@@ -12,11 +12,14 @@ from tasks.risk.vocabulary import words
 if TYPE_CHECKING:
     from tasks.risk.python_calls import Calls
 
+OF_FIELD = ("column", "attname", "name")  # how a field says what its column is called
 UNKNOWN_NAME = "_unknown_"  # stands for a part of a text that is not written in the code
 # Modules whose functions talk to somebody else.
 OUTSIDE = words(
     "requests httpx aiohttp urllib3 urllib.request http.client boto3 botocore smtplib socket ftplib paramiko redis pika"
     " kafka stripe slack_sdk sendgrid twilio elasticsearch opensearchpy grpc google.cloud subprocess"
+    # Connections of one's own are committed by themselves, whatever becomes of the migration.
+    " psycopg.connect psycopg.Connection.connect psycopg2.connect psycopg_pool asyncpg sqlalchemy.create_engine"
 )
 
 # Functions of the database whose value differs when they are applied to what they gave.
@@ -40,7 +43,7 @@ def text_of(calls: Calls, node: ast.expr | None) -> str | None:  # noqa: PLR0911
         case ast.FormattedValue():
             return text_of(calls, node.value)
         case ast.Attribute():
-            return calls.value(node).text if node.attr == "db_table" else None
+            return calls.value(node).text if node.attr in ("db_table", *OF_FIELD) else None
         case ast.BinOp() if isinstance(node.op, ast.Add):
             left, right = text_of(calls, node.left), text_of(calls, node.right)
             return None if left is None and right is None else (left or UNKNOWN_NAME) + (right or UNKNOWN_NAME)

@@ -29,7 +29,7 @@ class Relation:
     name: str
     kind: str  # pg_class.relkind
     has_children: bool
-    label: str  # what sentences call it: as Django does
+    label: str  # what sentences call it: as Django does, but `schema.table`
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -79,7 +79,7 @@ def find(session: Session, table: str) -> Relation | None:
     )
     for oid, where, called, kind, has_children in found:
         if where in schemas:
-            return Relation(oid, where, called, kind, has_children, table)
+            return Relation(oid, where, called, kind, has_children, table.strip('"').replace('"."', "."))
     if found and not schema:
         others = ", ".join(sorted(row[1] for row in found))
         raise UnknownError(

@@ -106,14 +106,38 @@ def makes_index(migration: Migration, table: str, column: str) -> bool:
     )
 
 
+def indexes(migration: Migration, table: str, column: str | None = None, name: str | None = None) -> list[str]:
+    """The CREATE INDEX statements of a migration on a table: those of a name, or those that begin with a column."""
+    on = rf'(?: ON {re.escape(quoted(table))} (?:USING \w+ )?\({re.escape(quoted(column))})' if column else ""
+    called = re.escape(quoted(name)) if name else r'"[^"]+"'
+    return [
+        statement.rstrip(";")
+        for statement in statements(migration)
+        if f" ON {quoted(table)} " in statement and re.match(rf"CREATE (?:UNIQUE )?INDEX {called}{on}", statement)
+    ]
+
+
+def concurrently(statement: str) -> str:
+    """A CREATE INDEX that lets everybody write meanwhile."""
+    return re.sub(r"^CREATE (UNIQUE )?INDEX (CONCURRENTLY )?", r"CREATE \1INDEX CONCURRENTLY ", statement.rstrip(";"))
+
+
+def dropping(statement: str) -> str:
+    """The statement that takes back a CREATE INDEX whose name is quoted."""
+    match = re.match(r'CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?"([^"]+)"', statement)
+    return f'DROP INDEX CONCURRENTLY "{match[1]}"' if match else ""
+
+
 def selecting(table: str, condition: str) -> str:
     """A query that a person may run to see the rows in question; `a` is the table."""
     return " ".join(("SELECT * FROM", quoted(table), "a WHERE", condition)) + ";"
 
 
-def repeating(table: str, columns: str) -> str:
+def repeating(table: str, keys: str, condition: str = "") -> str:
     """A query that a person may run to see values that several rows have; the columns are quoted already."""
-    return " ".join(("SELECT", columns, "FROM", quoted(table), "GROUP BY", columns, "HAVING count(*) > 1;"))
+    where = ("WHERE", condition) if condition else ()
+    words = ("SELECT", f"{keys}, count(*)", "FROM", quoted(table), *where, "GROUP BY", keys, "HAVING count(*) > 1;")
+    return " ".join(words)
 
 
 def filling(table: str, column: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ from tasks.release.plan import Migration
 from tasks.release.risk import Finding, Harm, Severity
 from tasks.risk.facts import Facts
 from tasks.risk.history import History, Operation
+
+# A `db_table` that names a schema, as people write it into a model and not as SQL has it.
+_IN_SCHEMA = re.compile(r'(?<![\w"])([\w$]+)"\."([\w$]+)(?![\w"])')
+
+
+def readable(sentence: str) -> str:
+    """A sentence with `schema"."table` as `schema.table`; quoted names of SQL stay as they are."""
+    return _IN_SCHEMA.sub(r"\1.\2", sentence)
 
 
 @dataclass(frozen=True)
@@ -57,16 +66,16 @@ class Rule(ABC):
         file: str | None = None,
         line: int | None = None,
     ) -> Finding:
-        """A finding of this rule, with the rule's severity and harm and the migration's file unless told."""
+        """A finding of this rule, with the rule's severity and harm and the operation's place unless told."""
         return Finding(
             rule=self.id,
             migration=case.migration.label,
             severity=severity or self.severity,
             harm=harm or self.harm,
-            message=message,
-            evidence=tuple(sentence for sentence in evidence if sentence),
-            mitigation=tuple(mitigation),
+            message=readable(message),
+            evidence=tuple(readable(sentence) for sentence in evidence if sentence),
+            mitigation=tuple(readable(step) for step in mitigation),
             file=file or case.migration.file,
-            line=line,
-            subject=subject,
+            line=line if line is not None or file not in (None, case.migration.file) else case.operation.get("line"),
+            subject=readable(subject),
         )

@@ -25,6 +25,7 @@ class Spot:
     together: tuple[Action, ...]  # of those, in the same transaction
     in_transaction: bool  # with other statements; else it is committed by itself
     looped: bool = False  # executed again and again, over parts
+    held: bool = False  # with every other turn of the loop in one transaction
     file: str | None = None  # None: the migration's
     line: int | None = None
 
@@ -79,6 +80,7 @@ def _of_texts(case: Case, texts: list[tuple[str, Raw | None]], atomic: bool) -> 
                     (*together, *within),
                     atomic or sent_together,
                     looped=raw is not None and raw.looped,
+                    held=raw is not None and raw.held,
                     file=raw.file if raw else None,
                     line=raw.line + statement.line if raw else _line_of(case, statement),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -30,6 +31,9 @@ _MODIFIERS = words("OR REPLACE TEMP TEMPORARY UNLOGGED LOCAL GLOBAL RECURSIVE MA
 _ENDS_A_TYPE = words(
     "NOT NULL DEFAULT CHECK UNIQUE PRIMARY REFERENCES GENERATED CONSTRAINT USING COLLATE STORAGE COMPRESSION"
 )
+
+
+_COLUMN = re.compile(r'\w+|"[^"]+"')
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,14 @@ def _create(reader: Reader) -> Iterator[Action]:  # noqa: C901 - one branch for 
         if reader.accept("USING"):
             reader.name()
         columns = reader.written(reader.inside())
+        partial = reader.has("WHERE")
         yield Action(
             "create-index",
             table,
             name,
             columns,
-            _marks(concurrently=concurrently, unique="UNIQUE" in marks, partial=reader.has("WHERE")),
-            tuple(part.strip(' "') for part in columns.split(",")) if columns.replace('"', "").isidentifier() else (),
+            _marks(concurrently=concurrently, unique="UNIQUE" in marks, partial=partial),
+            _plain_columns(columns),
         )
     elif reader.accept("TABLE") or reader.accept("FOREIGN", "TABLE"):
         name = reader.name()
@@ -131,6 +136,13 @@ def _create(reader: Reader) -> Iterator[Action]:  # noqa: C901 - one branch for 
         yield Action("unknown", text=f"a {reader.next_word} changes what the running code reads and writes")
     elif reader.next_word in HARMLESS_OBJECTS:
         yield Action("harmless")
+
+
+def _plain_columns(text: str) -> tuple[str, ...]:
+    """The columns of an index; none where an expression, an operator class or an order is among them."""
+    parts = [part.strip() for part in text.split(",")]
+    plain = all(_COLUMN.fullmatch(part) for part in parts)
+    return tuple(part.strip('"') if part.startswith('"') else part.lower() for part in parts) if plain else ()
 
 
 def _drop(reader: Reader) -> Iterator[Action]:

@@ -12,6 +12,8 @@ Kind = Literal[
     "other",
     "apps",
     "editor",
+    "vendor",  # of the connection: always PostgreSQL's
+    "field",  # of a model, `text` being its name
     "cursor",
     "module",
     "model",
@@ -31,6 +33,7 @@ SAME = words(
 )
 SINGLE = words("get first last latest earliest")
 MANAGERS = words("objects _default_manager _base_manager")
+MOST_TURNS = 50  # a loop over more constants is walked through once
 _KEYS = words("pk id uuid slug codename username email key code")
 
 
@@ -64,6 +67,7 @@ def filtered(query: Value, call: ast.Call, value_of: dict[str, Value]) -> Value:
             limited = True
         elif name in _KEYS and lookup == "in":
             limited = limited or _names_keys(value_of[keyword.arg or ""])
+            nulls += value_of[keyword.arg or ""].nulls  # of rows that were chosen so
         elif name in _KEYS and lookup == "range":
             limited = True
         elif name in _KEYS and lookup in ("gt", "gte", "lt", "lte"):
@@ -104,12 +108,18 @@ def model_label(call: ast.Call, arguments: list[Value]) -> str:
 def element_of(value: Value) -> Value:
     """What a loop over a value gives."""
     if value.kind in ("query", "rows"):
-        return Value("row", value.model, limited=True, new=value.new, asked=value.asked)
+        return Value("row", value.model, limited=True, new=value.new, nulls=value.nulls, asked=value.asked)
     if value.kind == "batches":
-        return Value("rows", value.model, limited=True, new=value.new, asked=value.asked)
+        return Value("rows", value.model, limited=True, new=value.new, nulls=value.nulls, asked=value.asked)
     if value.kind == "keys":
         return Value("other", limited=True)
     return OTHER
+
+
+def texts_of(value: Value) -> tuple[Value, ...]:
+    """The elements of a tuple of texts, or of tuples with texts, that a loop is to be followed over one by one."""
+    known = all(item.text is not None or (item.kind == "tuple" and item.items) for item in value.items)
+    return value.items if value.kind == "tuple" and known and len(value.items) <= MOST_TURNS else ()
 
 
 def is_bounded(value: Value) -> bool:

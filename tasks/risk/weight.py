@@ -50,7 +50,8 @@ def weigh(case: Case, table: str) -> Weight:
         if there.value is False:  # hand-written SQL of a pending migration makes it, or the statement fails
             return Weight(True, True, (there.evidence,))
     if rows.value is None:
-        return Weight(False, now in SMALL_BY_NATURE, (f"rows of {table}: unknown, {rows.evidence}", *_use(case, now)))
+        unknown = rows.evidence if now in rows.evidence else f"rows of {table}: unknown, {rows.evidence}"
+        return Weight(False, now in SMALL_BY_NATURE, (unknown, *_use(case, now)))
     if rows.value <= SMALL_ROWS:
         return Weight(False, True, (rows.evidence,))
     return Weight(False, False, (rows.evidence, *_use(case, now)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.release.risk import Finding, Severity
-from tasks.risk.batches import batched
-from tasks.risk.data_migrations import Write, read_code
+from tasks.risk.batches import batched_write
+from tasks.risk.data_migrations import Write, only_refuses, read_code
 from tasks.risk.rule import Case, Rule
 from tasks.risk.spots import runs
 from tasks.risk.weight import SMALL_ROWS, Weight, weigh
@@ -21,22 +21,28 @@ class Irreversible(Rule):
     harm = "way back"
 
     def judge(self, case: Case) -> Iterable[Finding]:
-        """Operations without reverse_code, without reverse_sql, or that say so."""
+        """Operations without reverse_code, without reverse_sql, that say so, or whose reverse only raises an error."""
         operation = case.operation
-        if not runs(operation) or operation["reversible"]:
+        refuses = runs(operation) and only_refuses(case, operation["reverse_code"])
+        if not runs(operation) or (operation["reversible"] and not refuses):
             return
         because = operation["irreversible_because"] or operation["describe"]
-        sql = operation["sql"] is not None
-        steps = (
-            ["give RunSQL a reverse_sql; RunSQL.noop where nothing has to be undone"]
-            if sql
-            else ["give RunPython a reverse_code; RunPython.noop where nothing has to be undone"]
-        )
+        if refuses:
+            because = f"its reverse, {operation['reverse_code']['name'].rpartition('.')[2]}(), only raises an error"
+        if operation["sql"] is not None:
+            step = "give RunSQL a reverse_sql; RunSQL.noop where nothing has to be undone"
+        elif operation["code"] is not None:
+            step = "give RunPython a reverse_code that undoes it; RunPython.noop where nothing has to be undone"
+        else:
+            step = (
+                f"give {operation['kind']} a database_backwards() that undoes what its database_forwards() does, and"
+                " leave `reversible` True"
+            )
         yield self.finding(
             case,
             f"{case.migration.label} cannot be reversed: {because}; the quick way back is closed, and"
             " only the backup is left",
-            mitigation=steps,
+            mitigation=[step],
             subject=operation["describe"],
             line=operation["code"]["line"] if operation["code"] and _is_own(case) else None,
         )
@@ -52,6 +58,7 @@ class Unbatched(Rule):
 
     def judge(self, case: Case) -> Iterable[Finding]:
         """Loops of save(), whole-table update() and delete(), bulk_update(), where all rows stay locked to the end."""
+        told: set[str] = set()
         for write, weight in _writes(case):
             if write.verb == "create" or weight.small or not (write.whole or (write.looped and write.held)):
                 continue
@@ -68,13 +75,19 @@ class Unbatched(Rule):
                 else "updates batch after batch",
             }[write.verb]
             within = " within one transaction" if write.held and not write.whole else ""
-            yield self.finding(
-                case,
+            words = (
                 f"{_name(case)} {what} of {write.table or 'a table'}{within}: each row stays locked"
                 " against the running code's"
-                " UPDATE and DELETE until the last one is done, and that takes the longer the more rows there are",
+                " UPDATE and DELETE until the last one is done, and that takes the longer the more rows there are"
+            )
+            if words in told:
+                continue
+            told.add(words)
+            yield self.finding(
+                case,
+                words,
                 evidence=weight.evidence,
-                mitigation=batched(write.model, write.fields, delete=write.verb == "delete"),
+                mitigation=batched_write(case, write),
                 subject=write.table or write.model,
                 file=write.file,
                 line=write.line,

@@ -57,7 +57,7 @@ def _in_serving(case: Case) -> Named | None:
         old, new = _sides(operation)
         if old is None or (new is not None and old["column"] == new["column"]):
             return None
-        if old["column"] is None:  # many to many
+        if old["type"] is None:  # many to many
             return Named(case.migration.app, operation["model"], table, old["name"])
         column = case.history.column_now(operation["table"], old["column"])
         return Named(case.migration.app, None, table, None, column) if column else None
@@ -76,7 +76,7 @@ def _in_new_code(case: Case) -> Named | None:
         old, new = _sides(operation)
         if old is None or (kind == "AlterField" and (new is None or old["column"] == new["column"])):
             return None
-        return Named(app, model, table, old["name"], old["column"])
+        return Named(app, model, table, old["name"], old["column"] if old["type"] else None)
     if kind == "DeleteModel":
         return Named(app, model, table)
     old_name = operation["old_name"] if operation["old_name"] != operation["new_name"] else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tasks.release.risk import Finding
+from tasks.release.risk import Finding, Harm, Severity
+from tasks.risk.django_code import run_sql
+from tasks.risk.rendered import quoted
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.sql_constraints import Constraint, duplicates
 from tasks.risk.rules.sql_names import RULES as NAME_RULES
@@ -27,6 +29,8 @@ class AddIndex(SqlRule):
         """Index builds that keep writers waiting."""
         action = spot.action
         weight = weight_of(case, spot)
+        if "unique" in action.marks and not weight.new:
+            yield from duplicates(self, case, spot, action.columns)
         if "concurrently" in action.marks or (action.table and weight.small):
             return
         table = action.table or action.name
@@ -39,23 +43,26 @@ class AddIndex(SqlRule):
                 evidence=weight.evidence,
             )
             return
-        unique = "UNIQUE " if "unique" in action.marks else ""
-        columns = action.text
         yield self.found(
             case,
             spot,
             f"building index {action.name} keeps every INSERT, UPDATE and DELETE on {table} waiting until it is done",
             [
-                f"SQL: CREATE {unique}INDEX CONCURRENTLY {action.name} ON {table} ({columns}), {ALONE}",
-                (
-                    f"Django: AddIndexConcurrently(…, models.Index(…, name={action.name!r})) from"
-                    " django.contrib.postgres.operations, with `atomic = False`"
-                ),
+                f"{ALONE[0].upper()}{ALONE[1:]}: {_concurrently(spot)}",
             ],
             evidence=weight.evidence,
         )
-        if unique and action.columns:
-            yield from duplicates(self, case, spot, action.columns)
+
+
+def _concurrently(spot: Spot) -> str:
+    """The CREATE INDEX of a statement, otherwise as it is, built without keeping writers waiting."""
+    statement = spot.statement
+    words = [token.upper for token in statement.tokens]
+    index = statement.tokens[words.index("INDEX")]
+    if any(token.kind == "string" for token in statement.tokens):  # it may be somebody's value
+        return f"put CONCURRENTLY behind INDEX in {statement.shown()}"
+    text = " ".join(f"{statement.text[: index.end]} CONCURRENTLY{statement.text[index.end :]}".split())
+    return run_sql(text, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(spot.action.name)}" if spot.action.name else None)
 
 
 class Concurrently(SqlRule):
@@ -214,22 +221,46 @@ class ChangeType(SqlRule):
                 f" drop {column} in a later release"
             ),
         ]
+        if "using" not in action.marks and fits is not Fit.ALL and costs is not Cost.IMPOSSIBLE:
+            yield from self._misfits(case, spot, fits, steps)
         if costs is Cost.IMPOSSIBLE and "using" not in action.marks:
             words = f"{table}.{column} is {was}: there is no cast to {action.text}, and the migration fails"
             using = ["write USING <expression>"]
             yield self.found(case, spot, words, using, evidence=evidence, severity="blocked", harm="fails")
-        elif not weight.small and (costs is not Cost.NOTHING):
+        elif not weight.small and costs is not Cost.NOTHING:
             words = (
                 f"{table}.{column} goes from {was} to {action.text}: "
                 + ("its indexes are built anew" if costs is Cost.INDEXES else "the table is written anew")
                 + " under ACCESS EXCLUSIVE, and all readers and writers wait"
             )
             yield self.found(case, spot, words, steps, evidence=evidence)
-        elif fits is not Fit.ALL and answer.value is not None:
-            misfits = case.facts.misfits(now_in(case, table), column_now, action.text)
-            if misfits.value is None or misfits.value.count:
-                words = f"{table}.{column} goes from {was} to {action.text}: {fits.value}"
-                yield self.found(case, spot, words, steps, evidence=(*evidence, misfits.evidence))
+
+    def _misfits(self, case: Case, spot: Spot, fits: Fit, steps: Sequence[str]) -> Iterable[Finding]:
+        """Values that the new type cannot hold, by the rows that there are."""
+        action = spot.action
+        table = now_in(case, action.table)
+        column_now = case.history.column_now(action.table, action.name)
+        if column_now is None:
+            return
+        misfits = case.facts.misfits(table, column_now, action.text)
+        if misfits.value is not None and not misfits.value.count:
+            return
+        words = f"{action.table}.{action.name} becomes {action.text}"
+        severity: Severity = "high"
+        harm: Harm = "loss" if fits is Fit.CHANGED else "fails"
+        if misfits.value is None:
+            words += f": whether each value fits is not known here; {fits.value}"
+            severity = "unknown"
+        elif case.history.writers(action.table):
+            words += f": values do not fit now, and whether an earlier migration mends them is not known; {fits.value}"
+            severity = "unknown"
+        elif fits is Fit.REFUSED:
+            words += ", and the migration fails: there are values that do not fit"
+            severity = "blocked"
+        else:
+            words += f": there are values that do not fit; {fits.value}"
+        mend = [f"before it: mend the values of {action.table}.{action.name} that {action.text} cannot hold", *steps]
+        yield self.found(case, spot, words, mend, evidence=[misfits.evidence], severity=severity, harm=harm)
 
 
 RULES: tuple[Rule, ...] = (

@@ -79,6 +79,10 @@ class Constraint(SqlRule):
             words = f"{table}.{column} holds NULLs: SET NOT NULL fails"
             yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="blocked", harm="fails")
             return
+        open_question = _open(nulls, filled)
+        if open_question:
+            words = f"whether {table}.{column} holds NULLs is not known here: if any row does, SET NOT NULL fails"
+            yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="unknown", harm="fails")
         scan = f"{table} is scanned under ACCESS EXCLUSIVE while everybody waits" if not (cheap or weight.small) else ""
         evidence = [*weight.evidence, nulls.evidence, checked.evidence]
         if not kept:
@@ -105,6 +109,17 @@ class Constraint(SqlRule):
         if foreign:
             wait = f"writers of {table} and {action.text.partition(' ')[0]} wait"
         fails = found.value is not None and found.value.count > 0 and not case.history.writers(table)
+        if _open(found, case.history.writers(table)):
+            words = f"whether rows of {table} violate {action.name or 'the constraint'} is not known here: it fails if"
+            yield self.found(
+                case,
+                spot,
+                f"{words} any do",
+                [f"find those of {table} that do, and mend them in batches before it"],
+                evidence=[found.evidence],
+                severity="unknown",
+                harm="fails",
+            )
         if weight.small and not fails:
             return
         words = f"{action.name or 'the constraint'} fails: rows of {table} violate it" if fails else (
@@ -153,6 +168,11 @@ class Constraint(SqlRule):
         )
 
 
+def _open(answer: Answer[Count], writers: object) -> bool:
+    """Whether nobody could say what the rows are like; those that a pending migration writes are its affair."""
+    return answer.value is None and not writers
+
+
 def _in_database(case: Case, table: str, name: str) -> Action | None:
     """A constraint of that name that is there and not validated; None: there is none, or it is not known."""
     definition = case.facts.index(name).value or ""
@@ -171,13 +191,26 @@ def _refused(spot: Spot) -> set[str]:
 
 def duplicates(rule: SqlRule, case: Case, spot: Spot, columns: Sequence[str]) -> Iterable[Finding]:
     """A finding where rows equal each other in columns that become unique."""
-    table = now_in(case, spot.action.table)
-    if not columns or case.history.writers(spot.action.table) or "partial" in spot.action.marks:
+    table, action = now_in(case, spot.action.table), spot.action
+    what = ", ".join(columns) or action.text
+    steps = [f"clean up {table} first: SELECT {what}, count(*) FROM {table} GROUP BY {what} HAVING count(*) > 1"]
+    found = Answer[Count](None, f"the rows are not compared by {what or 'an expression'} under a condition")
+    if columns and "partial" not in action.marks:
+        now = [case.history.column_now(action.table, column) for column in columns]
+        if None in now:
+            found = Answer(None, f"a pending migration makes or fills {what}")
+        else:
+            found = case.facts.duplicates(table, [name for name in now if name])
+    writers = case.history.writers(action.table)
+    if found.value is not None and (writers or not found.value.count):
         return
-    found = case.facts.duplicates(table, columns)
-    if found.value is not None and found.value.count:
-        words = f"rows of {table} equal each other in {', '.join(columns)}: {spot.action.name} cannot be built"
-        steps = [f"clean up {table} first: SELECT {', '.join(columns)}, count(*) … GROUP BY … HAVING count(*) > 1"]
+    if found.value is None:
+        if case.facts.rows(table).value == 0:
+            return
+        words = f"whether rows of {table} equal each other in {what} is not known here: if any do, {action.name} fails"
+        yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="unknown", harm="fails")
+    else:
+        words = f"rows of {table} equal each other in {what}: {action.name} cannot be built"
         yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="blocked", harm="fails")
 
 

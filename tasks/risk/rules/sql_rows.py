@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from tasks.release.risk import Finding, Severity
-from tasks.risk.batches import batched
+from tasks.risk.batches import batched_statement
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.sql_rule import SqlRule, now_in, weight_of
 from tasks.risk.spots import Spot, spots
@@ -32,7 +32,7 @@ class ChangeRows(SqlRule):
     def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
         """Rows that stay locked until all are changed."""
         action, weight = spot.action, weight_of(case, spot)
-        limited = "limited" in action.marks and not (spot.looped and spot.in_transaction)
+        limited = "limited" in action.marks and not (spot.looped and spot.held)
         if limited or weight.small or _few_nulls(case, spot):
             return
         verb = action.kind.upper()
@@ -44,7 +44,7 @@ class ChangeRows(SqlRule):
             " locked against the running code's UPDATE and DELETE until the last one is done, and"
             " that takes the longer the"
             " more rows there are",
-            batched(action.table, action.columns, delete=action.kind == "delete"),
+            batched_statement(case, spot),
             evidence=weight.evidence,
         )
 

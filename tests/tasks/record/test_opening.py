@@ -11,7 +11,7 @@ from tasks.record.opening import open_release
 from tasks.release.errors import CodeError, RefusedError
 from tasks.release.release import Release
 from tasks.store.ledger import now
-from tests.builders import applied, backup, deployed, plan, release, reloaded
+from tests.builders import applied, backup, deployed, finding, plan, release, reloaded, risk
 from tests.fix_app import Site
 
 OLD = timedelta(hours=2)
@@ -61,6 +61,15 @@ def test_an_unfinished_release_of_the_same_commit_is_taken_up(staging_site: Site
     assert made.backup == died.backup
     assert "taken up again by a test" in made.timeline[-1].what
     assert len(list(staging_site.ledger.newest())) == 1
+
+
+def test_what_was_blocked_is_judged_anew(staging_site: Site) -> None:
+    """By then the data may be mended."""
+    label = "documents.0002_document_category"
+    blocked = left(staging_site, status="failed", plan=plan(label), risk=risk(finding(severity="blocked")))
+    made = opened(staging_site)
+    assert made.id != blocked.id
+    assert made.risk is None
 
 
 def test_what_died_for_another_commit_is_closed_as_failed(staging_site: Site) -> None:

@@ -15,7 +15,7 @@ from tasks.release.errors import CommandError
 from tasks.release.order import Order, Preview
 from tasks.release.plan import BothWays, Sql
 from tasks.release.rehearsal import Broken, Loss
-from tasks.release.release import Answer, Release
+from tasks.release.release import Answer, Release, StageRun
 from tasks.release.risk import Suppression
 from tests.builders import (
     AT,
@@ -113,6 +113,14 @@ def test_a_release_that_failed() -> None:
     assert tables(report)[0][2][2] == "not begun"
     assert "did not get through to staging" in report
     assert "`runbook deploy staging --ref v1.1` goes on" in report
+
+
+def test_a_release_that_is_blocked() -> None:
+    made = release(status="failed", plan=plan(LABEL), risk=risk(finding(severity="blocked")))
+    made = made.model_copy(update={"stages": {"risk": StageRun(attempts=1, began_at=AT, ended_at=AT)}})
+    report = release_report(made)
+    assert tables(report)[0][2][:3] == ["§4.1", "Risk", "blocked"]
+    assert "judges and rehearses it anew" in report
 
 
 def test_a_release_that_is_under_way() -> None:

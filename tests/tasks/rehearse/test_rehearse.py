@@ -127,12 +127,52 @@ def test_data_migration(rehearsed: Rehearse, staging_site: Site) -> None:
     migration = only(rehearsed("v1.2-data-migration"))
     assert migration.backward_compatible is True
     assert migration.rows[DOCUMENTS] == len(before)
+    # No table is locked, but each row from its update to the end of the transaction.
+    assert migration.blocking_s
+    assert next(lock.blocks for lock in migration.locks if lock.relation == DOCUMENTS) == "writes to the changed rows"
     assert migration.reversible is True
     assert migration.schema_restored is True
     lost = {loss.column: loss for loss in migration.losses}
     assert lost["word_count"].kind == "changed"
     assert lost["word_count"].count >= len(before) // 10
     assert migration.again_identical is True
+
+
+DOING = """
+from django.db import migrations
+
+
+def do(apps, schema_editor):
+    {code}
+
+
+class Migration(migrations.Migration):
+    dependencies = [("documents", "0001_initial")]
+    operations = [migrations.RunPython(do, migrations.RunPython.noop)]
+"""
+
+
+def test_a_migration_that_ends_the_interpreter_has_failed(
+    rehearsed: Rehearse, staging_site: Site, told: list[str]
+) -> None:
+    source = DOING.format(code="__import__('os')._exit(0)")
+    staging_site.publish({"apps/documents/migrations/0002_out.py": source}, tag="v9")
+    staging_site.fetch()
+    migration = only(rehearsed("v9", "v1.0"))
+    assert "the application ended" in migration.error
+    assert migration.reversible is None
+    assert "applying documents.0002_out" in told
+
+
+def test_what_our_guard_refuses_says_nothing_about_the_migration(rehearsed: Rehearse, staging_site: Site) -> None:
+    source = DOING.format(code="__import__('subprocess').run(['true'], check=True)")
+    staging_site.publish({"apps/documents/migrations/0002_program.py": source}, tag="v9")
+    staging_site.fetch()
+    result = rehearsed("v9", "v1.0")
+    migration = only(result)
+    assert (migration.error, migration.seconds) == ("", None)
+    assert "true" in migration.not_tried
+    assert not result.passed
 
 
 STOPPING = """

@@ -18,6 +18,7 @@ LABEL = "documents.0002_document_category"
 COMPATIBLE, LOSS, TIME, WAY_BACK, STANDBY = range(5)
 GONE = Loss(relation="public.documents_document", column="title", kind="changed", count=50_000)
 ADDED = Loss(relation="public.auth_permission", column=None, kind="added", count=4)
+UNTRIED: dict[str, Any] = dict.fromkeys(("seconds", "reversible", "again_identical", "backward_compatible"))
 BROKEN = Broken(what="insert documents.Document", query="INSERT ...", error='null value in column "category"')
 ACCEPTED = Suppression(rule="add-index", migration=LABEL, reason="quiet", expires=AT.date(), file="x.py", line=3)
 
@@ -64,6 +65,12 @@ def test_what_the_rehearsal_measured_speaks_against_it(changes: dict[str, Any], 
 def test_what_cannot_be_applied_is_blocked() -> None:
     found = made(rehearsed(error="duplicate key", seconds=None, reversible=None, again_identical=None))
     assert (found.level, found.demands) == ("blocked", ("no deployment",))
+
+
+def test_what_could_not_be_tried_is_unknown() -> None:
+    found = made(rehearsed(**UNTRIED, not_tried="gpg was refused"))
+    assert {box.tick for box in found.boxes} == {"unknown"}
+    assert found.level == "high"
 
 
 def test_a_long_migration_that_blocks_nobody_is_in_time() -> None:

@@ -40,8 +40,19 @@ class NoDatabase:
     def nulls(self, table: str, column: str) -> Answer[Count]:
         return _open(Count)
 
-    def duplicates(self, table: str, columns: Sequence[str]) -> Answer[Count]:
+    def duplicates(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        expressions: Sequence[str] = (),
+        where: str = "",
+        nulls_equal: bool = False,
+    ) -> Answer[Count]:
         return _open(Count)
+
+    def has_value(self, table: str, column: str, value: str) -> Answer[bool]:
+        return _open(bool)
 
     def orphans(
         self, table: str, columns: tuple[str, ...], to_table: str, to_columns: tuple[str, ...]
