@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +18,9 @@ from psycopg.conninfo import make_conninfo
 
 from bench.migrations.case import PREVIOUS, Case
 from bench.migrations.shop import FILL, release
-from bench.place import ATTEMPTS, SETTINGS
+from bench.place import SETTINGS
 from bench.projects import interpreter, variables, write_release
-from deployments.embedded.account import prepare_place, server_account
-from deployments.embedded.cluster import SUPERUSER, Cluster
-from deployments.embedded.errors import ServiceNotStarted
-from deployments.embedded.ports import LOOPBACK, any_free
-from deployments.embedded.starting import Files
+from deployments.embedded.throwaway import throwaway_server
 
 INSIDE = Path(__file__).with_name("inside.py")
 COMMAND_S = 300
@@ -169,23 +163,13 @@ def shop(keep: bool) -> Iterator[Shop]:
     """
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
-        home.chmod(0o711)
         python, deferred = interpreter(home / "python")
-        place = prepare_place(home, server_account())
-        if place.outside is not None:
-            stack.callback(shutil.rmtree, place.outside, ignore_errors=True)
-        password = secrets.token_urlsafe(18)
-        cluster = Cluster("postgres", place.clusters / "postgres", place.bin, place.account, SETTINGS)
-        cluster.create(password, {}, durable=False)
-        for attempt in range(ATTEMPTS):
-            [port] = any_free(1)
-            try:
-                process = cluster.start(port, Files(home / "postgres.pid", home / "postgres.log", {}))
-            except ServiceNotStarted as error:  # somebody took the port between the choice and the start
-                if not error.port_taken or attempt == ATTEMPTS - 1:
-                    raise
-            else:
-                stack.callback(cluster.stop, process)
-                break
-        reached = {"SHOP_HOST": LOOPBACK, "SHOP_PORT": str(port), "SHOP_USER": SUPERUSER, "SHOP_PASSWORD": password}
+        server = stack.enter_context(throwaway_server(SETTINGS))
+        password = server.password.get_secret_value() if server.password else ""
+        reached = {
+            "SHOP_HOST": server.host,
+            "SHOP_PORT": str(server.port),
+            "SHOP_USER": server.user,
+            "SHOP_PASSWORD": password,
+        }
         yield Shop(home, python, deferred, reached, keep)

@@ -98,6 +98,16 @@ def adds_foreign_key(migration: Migration, table: str, column: str) -> bool | No
     return any(statement.startswith(start) and key in statement for statement in statements(migration))
 
 
+def default_of(migration: Migration, table: str, column: str) -> str | None:
+    """The value, as SQL, that a new column gets in every row; None where no statement tells."""
+    start = f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(column)} "
+    for statement in statements(migration):
+        told = re.search(r" DEFAULT (.+?)(?= NOT NULL| NULL| CONSTRAINT | UNIQUE| PRIMARY KEY|;|$)", statement)
+        if statement.startswith(start) and told:
+            return told[1]
+    return None
+
+
 def makes_index(migration: Migration, table: str, column: str) -> bool:
     """Whether a plain index that begins with a column is made."""
     return any(

@@ -103,15 +103,8 @@ def _create(reader: Reader) -> Iterator[Action]:  # noqa: C901 - one branch for 
         if reader.accept("USING"):
             reader.name()
         columns = reader.written(reader.inside())
-        partial = reader.has("WHERE")
-        yield Action(
-            "create-index",
-            table,
-            name,
-            columns,
-            _marks(concurrently=concurrently, unique="UNIQUE" in marks, partial=partial),
-            _plain_columns(columns),
-        )
+        how = _marks(concurrently=concurrently, unique="UNIQUE" in marks, partial=reader.has("WHERE"))
+        yield Action("create-index", table, name, columns, how, _plain_columns(columns))
     elif reader.accept("TABLE") or reader.accept("FOREIGN", "TABLE"):
         name = reader.name()
         parent = reader.name() if reader.accept("PARTITION", "OF") else ""

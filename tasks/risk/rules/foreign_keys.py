@@ -7,7 +7,8 @@ from typing import Any
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, changed, field_path, rows_say, runs
+from tasks.risk.asking import Said, changed, row_count, rows_say, runs, writers
+from tasks.risk.django_code import field_operation, run_sql
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
 from tasks.risk.weight import weigh
@@ -54,24 +55,26 @@ class AddForeignKey(Rule):
             return
         table, column, (to_table, to_column), other = made
         why = "" if other or case.operation["kind"] == "AddField" else ", since Django drops it and makes it anew"
-        key = rendered.quoted(f"{table}_{column}_fk")
+        key = rendered.quoted(f"{table}_{column}_fk".replace('"."', "_"))
+        alter = f"ALTER TABLE {rendered.quoted(table)}"
+        constrain = (
+            f"{alter} ADD CONSTRAINT {key} FOREIGN KEY ({rendered.quoted(column)}) REFERENCES "
+            f"{rendered.quoted(to_table)} ({rendered.quoted(to_column)}) DEFERRABLE INITIALLY DEFERRED NOT VALID"
+        )
+        keywords = {"db_constraint": "False"} | ({"null": "True"} if case.operation["kind"] == "AddField" else {})
         yield self.finding(
             case,
             f"Nobody can write to {table} and {to_table}, nor read {table}, while every row is checked for the foreign "
             f"key of {column}{why}.",
             evidence=heavy,
             mitigation=(
+                f"Without the constraint here: {field_operation(case, **keywords)}.",
+                f"{run_sql(constrain, f'{alter} DROP CONSTRAINT {key}')}.",
+                f"In a migration after it: {run_sql(f'{alter} VALIDATE CONSTRAINT {key}')}.",
                 (
-                    f"Write {field_path(case)} with db_constraint=False here (AddField with null=True), or put the "
-                    "operation into SeparateDatabaseAndState(state_operations=[...]), with RunSQL for the database."
+                    "Then the field without db_constraint=False, in "
+                    "migrations.SeparateDatabaseAndState(state_operations=[...])."
                 ),
-                (
-                    f"RunSQL('ALTER TABLE {rendered.quoted(table)} ADD CONSTRAINT {key} "
-                    f"FOREIGN KEY ({rendered.quoted(column)}) "
-                    f"REFERENCES {rendered.quoted(to_table)} ({rendered.quoted(to_column)}) "
-                    "DEFERRABLE INITIALLY DEFERRED NOT VALID')."
-                ),
-                f"In a migration after it: RunSQL('ALTER TABLE {rendered.quoted(table)} VALIDATE CONSTRAINT {key}').",
             ),
             subject=f"{table}.{column}",
         )
@@ -88,6 +91,8 @@ class Orphans(Rule):
     def judge(self, case: Case) -> Iterable[Finding]:
         """A foreign key that was there before has none."""
         made = _made(case) if runs(case) else None
+        if made is not None and case.operation["kind"] == "AddField":
+            yield from self._value(case, *made[:3])
         if made is None or not made[3]:
             return
         table, column, (to_table, to_column), _ = made
@@ -100,23 +105,56 @@ class Orphans(Rule):
             return case.facts.orphans(now, tuple(columns), to_now, (to_column,))
 
         said = rows_say(case, table, [old.get("column", column)], ask)
-        if said.said not in (Said.BROKEN, Said.OPEN):
+        if said.said is Said.HELD:
             return
-        broken = said.said is Said.BROKEN
+        broken, known = said.said is Said.BROKEN, said.said is not Said.NOT_ASKED
         keys = [rendered.quoted(name) for name in (column, to_column, to_table)]
         there = f"SELECT FROM {keys[2]} b WHERE b.{keys[1]} = a.{keys[0]}"
         nowhere = f"{keys[0]} IS NOT NULL AND NOT EXISTS ({there})"
         yield self.finding(
             case,
-            f"The migration {'fails' if broken else 'may fail'}: {table}.{column} {'has' if broken else 'may have'} "
-            f"values that {to_table}.{to_column} does not have.",
-            evidence=said.evidence,
+            f"The migration fails: {table}.{column} has values that {to_table}.{to_column} does not have."
+            if broken
+            else f"The migration fails if {table}.{column} has values that {to_table}.{to_column} does not have, which "
+            "is not known here.",
+            evidence=said.evidence if known else [],
             mitigation=(
                 f"Look at them: {rendered.selecting(table, nowhere)}",
                 "Set them to NULL or delete them, in a migration before this one.",
             ),
             subject=f"{table}.{column}",
             severity="blocked" if broken else "unknown",
+        )
+
+    def _value(self, case: Case, table: str, column: str, target: tuple[str, str]) -> Iterable[Finding]:
+        """A new column's one value, which the referred table must have as soon as there are rows."""
+        rows, (to_table, to_column) = row_count(case, table), target
+        value = rendered.default_of(case.migration, table, column)
+        if rows == 0:
+            return
+        to_now = case.history.table_now(to_table)
+        there = case.facts.has_value(to_now, to_column, value) if to_now and value else None
+        mended = there is not None and there.value is False and bool(writers(case, to_table))
+        if there is not None and there.value:
+            return
+        missing = there is not None and there.value is False and bool(rows) and not mended
+        words = f"gets {value or 'one value'} as {column}"
+        yield self.finding(
+            case,
+            f"The migration fails: every row of {table} {words}, which no row of {to_table} has."
+            if missing
+            else f"The migration fails if no row of {to_table} has what every row of {table} gets as {column} "
+            f"({value or 'one value'}).",
+            evidence=[
+                there.evidence if there is not None and there.value is not None else "",
+                f"{', '.join(writers(case, to_table))} may change that before: the rehearsal decides" if mended else "",
+            ],
+            mitigation=(
+                f"Without a value: {field_operation(case, without=('default', 'db_default'), null='True')}.",
+                f"Then fill it in batches with what {to_table} has.",
+            ),
+            subject=f"{table}.{column}",
+            severity="blocked" if missing else "unknown",
         )
 
 

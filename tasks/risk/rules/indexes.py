@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import changed, field_path, runs
+from tasks.risk.asking import changed, runs
+from tasks.risk.django_code import field_operation, operation_code, run_sql
 from tasks.risk.rule import Case, Rule
 from tasks.risk.weight import weigh
 
@@ -17,7 +18,6 @@ class _Built:
     table: str
     columns: tuple[str, ...]
     name: str | None = None
-    field: str | None = None  # model.field, where the field asks for it
 
 
 def _built(case: Case) -> list[_Built]:
@@ -38,7 +38,7 @@ def _built(case: Case) -> list[_Built]:
         # Of text there is an index for LIKE besides, which Django makes anew when varchar becomes text.
         anew = (old["unique"] or not new["unique"]) and rendered.makes_index(case.migration, table, new["column"])
         asked = (asked and not had) or anew
-    return [_Built(table, (new["column"],), field=field_path(case))] if asked else []
+    return [_Built(table, (new["column"],))] if asked else []
 
 
 class AddIndex(Rule):
@@ -71,15 +71,21 @@ class AddIndex(Rule):
 
     @staticmethod
     def _steps(case: Case, index: _Built) -> tuple[str, ...]:
-        names = ", ".join(rendered.quoted(column.lstrip("-")) for column in index.columns) or "..."
-        concurrently = (
-            "In a migration of its own with atomic = False: django.contrib.postgres.operations.AddIndexConcurrently('"
-            f"{case.operation['model']}', models.Index(...)), which is CREATE INDEX CONCURRENTLY "
-            f"{rendered.quoted(index.name or index.table + '_idx')} ON {rendered.quoted(index.table)} ({names});"
+        written = rendered.indexes(case.migration, index.table, None if index.name else index.columns[0], index.name)
+        alone = "In a migration of its own with atomic = False"
+        built = "; ".join(rendered.concurrently(statement) for statement in written)
+        if case.operation["kind"] == "AddIndex":
+            django = operation_code(case, "django.contrib.postgres.operations.AddIndexConcurrently")
+            return (f"{alone}: {django}" + (f", which is {built};" if built else "."),)
+        run = ", ".join(run_sql(rendered.concurrently(one), rendered.dropping(one)) for one in written)
+        state = "migrations.SeparateDatabaseAndState(state_operations=[<this operation>])"
+        if case.operation["kind"] != "AddField":
+            return (f"{alone}: {run or 'CREATE INDEX CONCURRENTLY'}; and after it {state}.",)
+        return (
+            f"Without the index here: {field_operation(case, db_index='False')}.",
+            f"{alone}: {run or 'CREATE INDEX CONCURRENTLY'}; and after it the field with its index, in "
+            "migrations.SeparateDatabaseAndState(state_operations=[...]).",
         )
-        if index.field is None:
-            return (concurrently,)
-        return (f"Write {index.field} with db_index=False here, and Meta.indexes instead.", concurrently)
 
 
 class ConcurrentlyInTransaction(Rule):

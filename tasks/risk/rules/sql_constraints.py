@@ -79,8 +79,7 @@ class Constraint(SqlRule):
             words = f"{table}.{column} holds NULLs: SET NOT NULL fails"
             yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="blocked", harm="fails")
             return
-        open_question = _open(nulls, filled)
-        if open_question:
+        if _is_open(case, table, nulls) and not filled:
             words = f"whether {table}.{column} holds NULLs is not known here: if any row does, SET NOT NULL fails"
             yield self.found(case, spot, words, steps, evidence=[nulls.evidence], severity="unknown", harm="fails")
         scan = f"{table} is scanned under ACCESS EXCLUSIVE while everybody waits" if not (cheap or weight.small) else ""
@@ -109,7 +108,7 @@ class Constraint(SqlRule):
         if foreign:
             wait = f"writers of {table} and {action.text.partition(' ')[0]} wait"
         fails = found.value is not None and found.value.count > 0 and not case.history.writers(table)
-        if _open(found, case.history.writers(table)):
+        if _is_open(case, table, found):
             words = f"whether rows of {table} violate {action.name or 'the constraint'} is not known here: it fails if"
             yield self.found(
                 case,
@@ -168,9 +167,10 @@ class Constraint(SqlRule):
         )
 
 
-def _open(answer: Answer[Count], writers: object) -> bool:
+def _is_open(case: Case, table: str, answer: Answer[Count]) -> bool:
     """Whether nobody could say what the rows are like; those that a pending migration writes are its affair."""
-    return answer.value is None and not writers
+    there_are = case.facts.rows(now_in(case, table)).value != 0
+    return answer.value is None and there_are and not case.history.writers(table)
 
 
 def _in_database(case: Case, table: str, name: str) -> Action | None:
@@ -193,7 +193,7 @@ def duplicates(rule: SqlRule, case: Case, spot: Spot, columns: Sequence[str]) ->
     """A finding where rows equal each other in columns that become unique."""
     table, action = now_in(case, spot.action.table), spot.action
     what = ", ".join(columns) or action.text
-    steps = [f"clean up {table} first: SELECT {what}, count(*) FROM {table} GROUP BY {what} HAVING count(*) > 1"]
+    steps = [f"clean up first: {rendered.repeating(table, what)}"]
     found = Answer[Count](None, f"the rows are not compared by {what or 'an expression'} under a condition")
     if columns and "partial" not in action.marks:
         now = [case.history.column_now(action.table, column) for column in columns]
