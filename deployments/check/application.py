@@ -22,7 +22,16 @@ PASSED_ON = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", "VIRTUAL_ENV")
 PREFIXES_PASSED_ON = ("AWS_", "PG")  # a job's variables are the application's own
 NOT_PASSED_ON = "PGPASSWORD"  # may be that of --database-url
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
-SETTINGS_MISSING = ("settings are not configured", "DJANGO_SETTINGS_MODULE")
+# Of the application's last words, what to do about them.
+CURES = (
+    ("not PostgreSQL", "name settings of PostgreSQL with --settings, or another of their databases with --alias"),
+    ("has no database", "name one of them with --alias"),
+    ("settings are not configured", "name the settings module with --settings"),
+    ("DJANGO_SETTINGS_MODULE", "name the settings module with --settings"),
+    ("Couldn't import Django", "name the interpreter that has the application's requirements with --python"),
+    ("Unknown command: 'shell'", "--manage must name a command that runs Django's own `shell`"),
+    ("its `shell -c`", "--manage must name a command that runs Django's own `shell`"),
+)
 LONGEST = 400  # characters of the application's last words
 TRACEBACK = "Traceback (most recent call last):"
 
@@ -115,39 +124,26 @@ class Application:
             error: What went wrong.
             which: "of the base 0123456789ab", "of this branch".
         """
-        vendor = re.search(r"which is (\w+), was closed", error.message)
-        if vendor or "has no database" in error.message:
-            return self._of_the_database(error, which, vendor[1] if vendor else "")
-        starting = re.search(r"the application ended while starting: (.*)", error.message, re.DOTALL)
-        if starting is None:
+        ended = re.search(r"the application ended while starting: (.*)", error.message, re.DOTALL)
+        raised = re.search(r"(\w+) inside the application while starting: (.*)", error.message, re.DOTALL)
+        if ended is None and raised is None:
             return AppError(f"{error.message} (the application {which})", hint="" if "[" in error.hint else error.hint)
-        words = last_words(starting[1])
+        words = last_words(ended[1]) if ended else f"{raised[1]}: {raised[2]}" if raised else ""
         return ConfigurationError(f"the application {which} does not start: {words}", hint=self._cure(words))
 
-    def _of_the_database(self, error: AppError, which: str, vendor: str) -> RunbookError:
-        settings = f"settings {self.settings}" if self.settings else "settings"
-        if vendor:
-            return ConfigurationError(
-                f"the {self.alias!r} database of the application {which} is {vendor}, PostgreSQL is needed",
-                hint=f"its {settings} name it: name others with --settings, or another database of theirs with --alias",
-            )
-        told = error.message.rpartition(": ")[2]
-        return ConfigurationError(f"{told} ({which})", hint="name one of them with --alias")
-
     def _cure(self, words: str) -> str:
-        top = self.settings.partition(".")[0]
+        """What to do about an application that does not start."""
         missing = re.search(r"No module named '([^']+)'", words)
-        if missing and self.settings and (missing[1] == self.settings or self.settings.startswith(f"{missing[1]}.")):
-            return f"--settings names {self.settings}, which is not there: is {top} below the directory?"
-        if any(sign in words for sign in SETTINGS_MISSING):
-            return "name the settings module with --settings"
-        if missing or "Couldn't import Django" in words:
+        if missing and f"{self.settings}.".startswith(f"{missing[1]}."):
+            return f"--settings names {self.settings}: is {missing[1]} below the directory?"
+        if missing:
             return (
                 f"{self.interpreter()} runs it: install the application's requirements there, or name another"
                 " interpreter with --python"
             )
-        if "Unknown command: 'shell'" in words or "its `shell -c`" in words:
-            return "--manage must name a command that runs Django's own `shell`"
+        for sign, cure in CURES:
+            if sign in words:
+                return cure
         variable = re.fullmatch(r"KeyError: '([^']+)'", words) or VARIABLE.search(words)
         if variable:
             name = variable[variable.re.groups]
@@ -185,7 +181,7 @@ class Application:
 
 def last_words(output: str) -> str:
     """The sentence that a program's output ends with: of a traceback, the exception itself."""
-    lines = output.rpartition(TRACEBACK)[2].strip().splitlines()
+    lines = output.rpartition(TRACEBACK)[2].rstrip().lstrip("\n").splitlines()
     if TRACEBACK in output:
         while len(lines) > 1 and lines[0].startswith((" ", "\t")):
             del lines[0]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from deployments.check.application import Application
@@ -21,11 +22,11 @@ from tasks.release.environment import Database
 from tasks.release.errors import AppError, ConfigurationError
 from tasks.release.plan import Plan
 from tasks.release.risk import Finding, Risk
-from tasks.risk.judge import judge
 from tasks.risk.live import LiveFacts
 from tasks.risk.problems import findings_of, notes_of
 
 Report = Callable[[str], None]
+JUDGE = "tasks.risk.judge"  # takes half a second to import, which other work hides
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class _AgainstBase:
     def checked(self, named: Database | None) -> Checked:
         with ExitStack() as stack:
             # A server takes seconds to start, which the export of the base does not wait for.
-            with ThreadPoolExecutor(1) as aside:
+            with ThreadPoolExecutor(2) as aside:
+                aside.submit(import_module, JUDGE)
                 starting = aside.submit(stack.enter_context, scratch_server(named, self._report))
                 base = stack.enter_context(self._repository.exported(self._commit))
             server = starting.result()
@@ -197,6 +199,8 @@ def _plan(app: Residence, wanted: Wanted, suspects: list[str], stopping: Stoppin
 def _judged(
     wanted: Wanted, plan: Plan, facts: LiveFacts, serving: Path | None, tried: tuple[Finding, ...] = ()
 ) -> Risk:
+    from tasks.risk.judge import judge  # noqa: PLC0415 - see JUDGE
+
     risk = judge(plan, facts, wanted.application.directory, serving, more=findings_of(plan))
     # What a rule has foretold is not told again as the failure that it led to.
     blocked = {finding.migration for finding in risk.findings if finding.severity == "blocked"}

@@ -100,6 +100,7 @@ class Trial:
 
     def _finding(self, rule: str, label: str, message: str, harm: Harm) -> Finding:
         app = label.partition(".")[0]
+        rest = self._order[self._order.index(label) + 1 :] if rule == "does-not-apply" and label in self._files else []
         if harm == "open":
             cure = f"have it tried on a server that has what yours has: {SERVER_URL}"
         elif harm == "way back":
@@ -111,7 +112,7 @@ class Trial:
             migration=label,
             severity="unknown" if harm == "open" else "high",
             message=message,
-            evidence=(EVIDENCE,),
+            evidence=(EVIDENCE, *([f"so these were not tried: {', '.join(rest)}"] if rest else ())),
             mitigation=(cure,),
             file=self._files.get(label),
             harm=harm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import threading
@@ -11,17 +12,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.app.command import Checkout, manage
+from tasks.app.command import Checkout, manage, variables_of
 from tasks.app.probing import NAMES
+from tasks.app.process import leading_variables
 from tasks.release.environment import Environment
 from tasks.release.errors import AppEndedError, AppError, CommandError
 
+EARLY = Path(__file__).resolve().with_name("early")  # its sitecustomize runs before any code of the application
 RESIDENT = Path(__file__).with_name("resident.py")
 LOOK_S = 0.2  # between two looks whether a silent resident is still alive
 ENDS_WITHIN_S = 10.0  # from the end of the talk to that of the process
 LONGEST_S = 24 * 3600.0  # of the process as a whole; each command has a limit of its own
 CHUNK_BYTES = 1 << 20
 HIDDEN = "******"
+CUT_OFF = "resident_guard.CutOff"  # in the traceback of what the guard has refused
+REFUSED_HINT = "while it starts, the application may use Django's connection to the database to migrate and no other"
+SHELL_HINT = "[app] manage must name a command that runs Django's own `shell`"
 # Not blotted out: they are looked up and compared, and a weak password may be part of them.
 PLAIN = NAMES | {"migration", "what", "relation"}
 
@@ -54,8 +60,8 @@ class Dialogue:
             AppError: It does not start, or refuses.
         """
         self._variables = {**variables, "RUNBOOK_RESIDENT_FD": str(self._childs.fileno())}
+        self._send({"target": dict(target)})  # which it looks for with its first breath
         self._thread.start()
-        self._send({"target": dict(target)})
         self._answer(self._environment.app.start_timeout_s)
         self._childs.close()  # from now on, the socket ends with the process
         self.doing = ""
@@ -102,7 +108,7 @@ class Dialogue:
         code = f"import runpy; runpy.run_path({str(RESIDENT)!r}, run_name='__main__')"
         try:
             manage(
-                self._environment,
+                guarded(self._environment, self._variables),
                 self._checkout,
                 ["shell", "-c", code],
                 variables=self._variables,
@@ -149,7 +155,7 @@ class Dialogue:
 
     def _died(self) -> AppError:
         said = self._ended.message if self._ended else "its `shell -c` ran to its end"
-        hint = "[app] manage must name a command that runs Django's own `shell`" if self.doing == "starting" else ""
+        hint = (REFUSED_HINT if CUT_OFF in said else SHELL_HINT) if self.doing == "starting" else ""
         killed = self._ended is not None and (self._ended.exit_code is None or self._ended.exit_code < 0)
         kind = AppError if killed or self.doing == "starting" else AppEndedError
         return kind(f"the application ended while {self.doing or 'waiting'}: {said}", hint=hint)
@@ -168,3 +174,14 @@ class Dialogue:
         if isinstance(answer, dict):
             return {key: value if key in PLAIN else self._blotted(value) for key, value in answer.items()}
         return answer
+
+
+def guarded(environment: Environment, variables: Mapping[str, str]) -> Environment:
+    """The environment with a management command whose PYTHONPATH begins with our directory."""
+    command = environment.app.manage
+    leading = leading_variables(command)
+    given = {**variables_of(environment), **variables, **leading}.get("PYTHONPATH")
+    path = f"{EARLY}{os.pathsep}{given}" if given else str(EARLY)
+    entries = [f"{name}={value}" for name, value in {**leading, "PYTHONPATH": path}.items()]
+    manage = [*entries, *command[len(leading) :]]
+    return environment.model_copy(update={"app": environment.app.model_copy(update={"manage": manage})})

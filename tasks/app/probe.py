@@ -43,6 +43,7 @@ is run.
 """
 
 import contextlib
+import dis
 import hashlib
 import inspect
 import json
@@ -81,6 +82,7 @@ def part(name):
 loading, drifting = part("probe_loading"), part("probe_drift")
 
 FORMAT = 1
+NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # what Python makes of `pass`
 INSTALLED = {"site-packages", "dist-packages"}
 BARE_OPTIONS = ("db_table", "db_tablespace", "managed", "proxy", "swappable")
 # Local to the transaction: behind a pooler a session setting would reach the application's own queries. One statement,
@@ -708,7 +710,7 @@ class Renderer:
         if not leaf.runs:
             return
         if leaf.is_python:
-            if not is_noop(leaf.op, backward):
+            if not is_noop(leaf.op, backward) and not is_empty(leaf.op, backward):
                 because.append(not_sql(leaf.op))
             return
         self.asked, self.skipped = set(), []
@@ -743,6 +745,13 @@ def not_sql(op):
 def is_noop(op, backward):
     """Whether RunPython does nothing in this direction, by its own word."""
     return isinstance(op, ops.RunPython) and (op.reverse_code if backward else op.code) is ops.RunPython.noop
+
+
+def is_empty(op, backward):
+    """Whether an operation's method for a direction is written without a statement: only a marker in the list."""
+    method = type(op).database_backwards if backward else type(op).database_forwards
+    code = getattr(method, "__code__", None)
+    return code is not None and {each.opname for each in dis.get_instructions(code)} <= NOTHING
 
 
 def advanced(migration, state):

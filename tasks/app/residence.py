@@ -2,8 +2,8 @@
 
 It is started through the application's management command, as the probe is, and then answers commands over a socket:
 what it reaches, its plan, `migrate`, the reversal of one migration, the queries of its models, requests to its URLs.
-Before anything connects, its settings are redirected to the scratch database, and every connection, whoever opens it,
-is refused unless it reaches just that (tasks/app/resident.py and the files beside it).
+Before any code of the application runs, its settings are redirected to the scratch database, and every connection,
+whoever opens it, is refused unless it reaches just that (tasks/app/resident.py and the files beside it).
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from tasks.release.plan import Plan
 from tasks.release.record import Record
 from tasks.release.rehearsal import HeldLock, Statement
 
+UNGUARDED = (
+    "the application's interpreter does not look at PYTHONPATH: what AppConfig.ready() and imported modules do while it"
+    " starts was not kept from the live database"
+)
 COMMAND_S = 900.0  # the longest that a command which is not `migrate` may take
 
 
@@ -56,6 +60,8 @@ class Hello(Record):
     server_pid: int  # as pg_backend_pid() says; another one: a pooler such as PgBouncer is in between
     redirected: tuple[str, ...]  # aliases that lead to the target
     cut_off: tuple[str, ...]  # aliases that lead nowhere
+    early: bool  # whether the guard stood before any code of the application ran
+    refused: tuple[str, ...]  # what the guard refused while the application started, a sentence each
     pid: int  # of the process
 
     @property
@@ -261,6 +267,10 @@ def resident(
         hello = _record(Hello, dialogue.ask("hello", COMMAND_S))
         cut_off = f"; cut off: {', '.join(hello.cut_off)}" if hello.cut_off else ""
         report(f"the application (Django {hello.django}) is led to {target.dbname}{cut_off}")
+        if not hello.early:
+            report(UNGUARDED)
+        for sentence in hello.refused:
+            report(f"while the application started, {sentence}")
         yield Residence(dialogue, hello, environment)
     finally:
         dialogue.end()

@@ -7,16 +7,16 @@ the application's management command, whatever that is:
 
     <manage> shell -c "import runpy; runpy.run_path('.../resident.py', run_name='__main__')"
 
-RUNBOOK_RESIDENT_FD names an inherited socket. One JSON object per line goes each way. The first that comes in is the
-target; before it is there, and the settings and the drivers are bound to it (resident_guard.py), nothing connects.
-Then each command gets one answer, {"ok": ...} or {"error": {"type", "message", "sqlstate", "where"}}:
-
+RUNBOOK_RESIDENT_FD names an inherited socket. One JSON object per line goes each way. The first is the target, to which
+the settings and the drivers are bound (resident_guard.py): before any code of the application runs (resident_early.py)
+or, where its interpreter does not look at PYTHONPATH, now. Each command that follows gets one answer, {"ok": ...} or
+{"error": {"type", "message", "sqlstate", "where"}}:
 - ``hello`` what is reached; ``plan`` the probe's answer.
 - ``migrate`` the application's own command, wholly or ``to`` [app, name]. With ``events``, {"event": "before"} and
   {"event": "after"} are sent around each migration, and "go" is waited for; the latter holds the migration's record
   (resident_recorder.py).
-- ``reverse`` one ``migration`` [app, name].
-- ``use`` the models' queries (resident_queries.py); ``requests`` to its URLs, in process (resident_requests.py).
+- ``reverse`` one ``migration`` [app, name]; ``use`` the models' queries (resident_queries.py); ``requests`` to its
+  URLs, in process (resident_requests.py).
 
 When the socket is closed at the other end, the process and its children end at once. Messages hold no DETAIL and no
 CONTEXT of PostgreSQL's, since rows are in them.
@@ -112,10 +112,9 @@ class Resident:
         self.probe = beside("probe")
         target = channel.receive()["target"]
         self.alias = target["alias"]
-        own = connections.databases.get(self.alias, {}).get("PASSWORD")
-        self.secrets = [secret for secret in (target["PASSWORD"], own) if secret]
-        self.guard = beside("resident_guard").Guard(target)
-        self.recorder = beside("resident_recorder").Recorder
+        early = getattr(sys.modules[PACKAGE], "early", None)  # of early/sitecustomize.py
+        self.early = bool(early and early.guard and not early.missed)
+        self.guard = early.guard if early and early.guard else beside("resident_guard").Guard(target)
         self.redirected, self.cut_off = self.guard.install()
         self.records = []
 
@@ -136,7 +135,7 @@ class Resident:
         elif isinstance(error, VALUED):  # "invalid literal for int() with base 10: '...'"
             message = re.sub(r"""'[^']*'|"[^"]*"|“[^”]*”""", "'***'", message)
         message = (message.strip().splitlines() or [""])[0][:MESSAGE]
-        for secret in self.secrets:
+        for secret in sorted(filter(None, self.guard.secrets), key=len, reverse=True):
             message = message.replace(secret, "***")
         return {
             "type": f"{kind.__module__}.{kind.__qualname__}",
@@ -168,6 +167,8 @@ class Resident:
             "server_pid": server_pid,
             "redirected": self.redirected,
             "cut_off": self.cut_off,
+            "early": self.early,
+            "refused": list(self.guard.refused),
             "pid": os.getpid(),
         }
 
@@ -282,7 +283,7 @@ class Resident:
         del self.guard.refused[:]
         known = beside("resident_statement").brought_along(migration) if record else ()
         bookkeeping = MigrationRecorder.Migration._meta.db_table
-        recorder = self.recorder(self.connection, bookkeeping, known) if record else None
+        recorder = beside("resident_recorder").Recorder(self.connection, bookkeeping, known) if record else None
         found, began = dict(EMPTY, migration=label), time.monotonic()
         if recorder:
             recorder.begin()

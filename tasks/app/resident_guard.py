@@ -2,8 +2,8 @@
 # Runs inside the application's interpreter: Python >= 3.6, which has no lazy annotations, and Django without stubs.
 """Keep an application from every database but one.
 
-``redirect`` leads the alias to migrate, and those that named the same database (replicas, mirrors), to the target and
-cuts all others off; what was open is closed. ``Guard`` looks at every connection that psycopg or psycopg 3 makes,
+``lead`` leads the alias to migrate, and those that named the same database (replicas, mirrors), to the target and
+cuts all others off; what was open is closed. The guard looks at every connection that psycopg or psycopg 3 makes,
 whoever asked for it: unless the server says that it is the target, it is closed and an error is raised. Drivers that
 are written in Python, which could not be asked, are kept from the ports of the settings' databases. Statements that
 Django sends are refused where they reach beyond the target (resident_reach.py). Programs are not started, since they
@@ -11,6 +11,7 @@ would bring their own settings; mail stays in memory.
 """
 
 import gc
+import importlib
 import multiprocessing.util
 import os
 import subprocess
@@ -20,7 +21,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import Error, NotSupportedError, OperationalError
 
@@ -73,12 +73,12 @@ def ports(databases):
     return found - {""}
 
 
-def redirect(target):
-    """Lead the settings to the target; the aliases that now lead there, and those that lead nowhere.
+def redirect(databases, target):
+    """Lead the settings to the target; the aliases that now lead there.
 
     User and password stay the alias's own where the target says so.
     """
-    databases, alias = connections.databases, target["alias"]
+    alias = target["alias"]
     if alias not in databases:
         known = ", ".join(sorted(databases))
         raise LookupError(f"the application has no database {alias!r} in its DATABASES, but {known}")
@@ -100,7 +100,7 @@ def redirect(target):
             del os.environ[name]
     if settings.EMAIL_BACKEND:
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    return sorted(there), sorted(set(databases) - there)
+    return there
 
 
 class Guard:
@@ -108,9 +108,12 @@ class Guard:
 
     def __init__(self, target):
         self.target = target
-        self.allowed = set()
+        self.secrets = {target["PASSWORD"]}
+        self.allowed, self.tried = set(), set()  # aliases that lead to the target; those that have connected there
+        self.ports = set()
         self.refused = []
-        self.drivers = []
+        self.drivers = {}  # by name, the class of their connections and what closes one
+        self.django = False  # whether it is watched
 
     def refuse(self, kind, sentence):
         """Note what was refused, and raise."""
@@ -119,33 +122,41 @@ class Guard:
         raise kind(sentence)
 
     def install(self):
-        """Close what is open and watch what will be opened."""
-        self.watch_psycopg()
-        self.watch_psycopg2()
-        self.watch_sockets(ports(connections.databases))
-        self.allowed, cut_off = map(set, redirect(self.target))
-        self.close_open()
-        self.watch_django()
-        self.watch_statements()
-        self.watch_programs()
-        for alias in self.allowed:
-            self.let_in(alias)
-        return sorted(self.allowed), sorted(cut_off)
+        """Watch what is not watched yet, and close what is open; aliases that lead to the target, and nowhere.
 
-    def let_in(self, alias):
-        """Have an alias connect as the target's user where the server does not take its own."""
-        entry, wrapper = connections.databases[alias], connections[alias]
-        if entry["USER"] == self.target["USER"]:
+        Of what a guard from the first moment on (resident_early.py) has done, only what came later is done again: the
+        application may have added aliases.
+        """
+        for name in ("psycopg", "psycopg2"):
+            self.watch_driver(name)
+        self.watch_django()
+        self.lead(connections.databases)
+        alias = self.target["alias"]
+        if connections[alias].vendor != "postgresql":
+            engine = connections.databases[alias]["ENGINE"].rpartition(".")[2]
+            raise LookupError(f"the application's database {alias!r} is {engine}, not PostgreSQL")
+        self.close_open()
+        self.watch_programs()
+        return sorted(self.allowed), sorted(set(connections.databases) - self.allowed)
+
+    def lead(self, databases):
+        """Lead the settings to the target, and keep drivers in Python from the ports that they named."""
+        self.secrets.add(databases.get(self.target["alias"], {}).get("PASSWORD"))
+        if not self.ports:
+            self.watch_sockets()
+        self.ports |= ports(databases)
+        self.allowed = redirect(databases, self.target)
+
+    def watch_driver(self, name):
+        """Look at every connection of a driver, where it is installed."""
+        if name in self.drivers:
             return
         try:
-            wrapper.ensure_connection()
-        except CutOff:
-            raise
-        except Error:
-            entry.update({key: self.target[key] for key in ("USER", "PASSWORD")})
-            entry["OPTIONS"].pop("assume_role", None)
-        finally:
-            wrapper.close()
+            driver = importlib.import_module(name)
+        except ImportError:
+            return
+        if name not in self.drivers:  # its import may have told of itself
+            self.drivers[name] = self.watch_psycopg(driver) if name == "psycopg" else self.watch_psycopg2(driver)
 
     def check(self, ask):
         """Compare what a connection says with the target; ``ask`` sends one statement and returns the first row."""
@@ -161,14 +172,9 @@ class Guard:
             f" {self.target['NAME']} may be reached",
         )
 
-    def watch_psycopg(self):
+    def watch_psycopg(self, psycopg):
         """Look at every connection of psycopg 3, synchronous or not, the moment that it is made."""
-        try:
-            import psycopg  # noqa: PLC0415 - only where it is installed
-        except ImportError:
-            return
         base = next(kind for kind in psycopg.Connection.__mro__ if kind.__name__ == "BaseConnection")
-        self.drivers.append((base, lambda connection: connection.pgconn.finish()))
         make, check = base.__init__, self.check
 
         def look(connection, pgconn, *args, **kwargs):
@@ -187,14 +193,10 @@ class Guard:
                 raise
 
         base.__init__ = look
+        return base, lambda connection: connection.pgconn.finish()
 
-    def watch_psycopg2(self):
+    def watch_psycopg2(self, psycopg2):
         """Look at every connection of psycopg2; asynchronous ones, which cannot be asked at once, are not made."""
-        try:
-            import psycopg2  # noqa: PLC0415
-        except ImportError:
-            return
-        self.drivers.append((psycopg2.extensions.connection, lambda connection: connection.close()))
         make = psycopg2._connect  # what connect() calls, under whatever name somebody imported that
 
         def look(dsn, connection_factory=None, **kwargs):
@@ -216,23 +218,43 @@ class Guard:
             return connection
 
         psycopg2._connect = look
+        return psycopg2.extensions.connection, lambda connection: connection.close()
 
     def watch_django(self):
-        """Refuse aliases that are cut off before anything is sent, and look at what Django has connected."""
+        """Refuse aliases that are cut off before anything is sent; connect as the target's user where need be."""
+        if self.django:
+            return
+        self.django = True
         connect, guard = BaseDatabaseWrapper.connect, self
 
         def look(wrapper):
-            if wrapper.alias not in guard.allowed and wrapper.settings_dict.get("HOST") == NOWHERE:
-                guard.refuse(CutOff, f"the database {wrapper.alias!r} is cut off: only {guard.target['NAME']} is there")
+            alias = wrapper.alias
+            if alias not in guard.allowed and wrapper.settings_dict.get("HOST") == NOWHERE:
+                guard.refuse(CutOff, f"the database {alias!r} is cut off: only {guard.target['NAME']} is there")
+            if wrapper.vendor != "postgresql":
+                guard.refuse(CutOff, f"a connection to {alias!r}, which is {wrapper.vendor}, was not made")
+            first = alias in guard.allowed and alias not in guard.tried
+            guard.tried.add(alias)
+            try:
+                with wrapper.wrap_database_errors:
+                    return connect(wrapper)
+            except CutOff:
+                raise
+            except Error:
+                if not (first and guard.let_in(wrapper.settings_dict)):
+                    raise
             return connect(wrapper)
 
-        def connected(connection, **_kwargs):
-            if connection.vendor != "postgresql":
-                connection.connection.close()
-                guard.refuse(CutOff, f"a connection to {connection.alias!r}, which is {connection.vendor}, was closed")
-
         BaseDatabaseWrapper.connect = look
-        connection_created.connect(connected, weak=False)
+        self.watch_statements()
+
+    def let_in(self, entry):
+        """Have an alias connect as the target's user, since the server does not take its own; False: it is the same."""
+        if entry["USER"] == self.target["USER"]:
+            return False
+        entry.update({key: self.target[key] for key in ("USER", "PASSWORD")})
+        entry["OPTIONS"].pop("assume_role", None)
+        return True
 
     def watch_statements(self):
         """Refuse what reaches beyond the target, whichever connection of Django's it is sent by."""
@@ -254,7 +276,7 @@ class Guard:
         CursorWrapper._execute = watched(CursorWrapper._execute)
         CursorWrapper._executemany = watched(CursorWrapper._executemany)
 
-    def watch_sockets(self, ports):
+    def watch_sockets(self):
         """Keep drivers in Python from the ports of databases; libpq's connections are none of Python's."""
         if not hasattr(sys, "addaudithook"):  # Python 3.6 and 3.7
             return
@@ -264,7 +286,7 @@ class Guard:
                 address = args[1]
                 to = address[1] if isinstance(address, tuple) and len(address) > 1 else address
                 port = (os.fsdecode(to) if isinstance(to, (str, bytes)) else str(to)).rpartition(".")[2]
-                if port in ports:
+                if port in self.ports:
                     self.refuse(CutOff, f"a connection to port {port} was not made: it is that of a database")
 
         sys.addaudithook(look)
@@ -288,7 +310,7 @@ class Guard:
                 setattr(os, name, lambda path, *_args: refuse([path]))
 
     def close_open(self):
-        """Close what was opened before, by AppConfig.ready() for one, in whatever thread, pool or variable it is."""
+        """Close what is open, AppConfig.ready()'s for one, in whatever thread, pool or variable it is."""
         for alias in connections:
             try:
                 wrapper = connections[alias]
@@ -298,7 +320,8 @@ class Guard:
                 pool.close()
             getattr(wrapper, "_connection_pools", {}).clear()
             wrapper.close()
-        kinds = tuple(kind for kind, _close in self.drivers)
+        drivers = list(self.drivers.values())
+        kinds = tuple(kind for kind, _close in drivers)
         for thing in gc.get_objects():
             if kinds and issubclass(type(thing), kinds):
-                next(close for kind, close in self.drivers if issubclass(type(thing), kind))(thing)
+                next(close for kind, close in drivers if issubclass(type(thing), kind))(thing)

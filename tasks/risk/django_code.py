@@ -23,8 +23,7 @@ def operation_code(case: Case, name: str | None = None) -> str:
     written = _written(case)
     if written is not None:
         return f"{called}({', '.join(_arguments(written))})"
-    told = [str(operation["model"] or "").lower()]
-    told += [fields["name"] for fields in operation["fields"][:1]]
+    told = [str(operation["model"] or "").lower(), *_field_names(operation)]
     if len(told) == 2 and operation["fields"][0]["new"]:
         return f"{called}({', '.join(map(_quoted, told))}, {field_code(case)})"
     rest = ", ..." if operation["index"] or operation["constraint"] else ""
@@ -41,12 +40,16 @@ def field_operation(case: Case, *, without: tuple[str, ...] = (), **changed: str
 def field_code(case: Case, *, without: tuple[str, ...] = (), **changed: str) -> str:
     """The field of an operation, without some keywords and with others, given as Python; "..." for what is not told."""
     written = _written(case)
-    arguments = [] if written is None else [*written.args[2:3], *(k.value for k in written.keywords if k.arg == "field")]
+    arguments = (
+        [] if written is None else [*written.args[2:3], *(k.value for k in written.keywords if k.arg == "field")]
+    )
     if arguments and isinstance(arguments[0], ast.Call):
         call = arguments[0]
         kept = [keyword for keyword in call.keywords if keyword.arg not in (*without, *changed)]
         told = [*map(ast.unparse, call.args), *(_keyword(keyword) for keyword in kept)]
-        return f"{ast.unparse(call.func)}({', '.join([*told, *(f'{name}={value}' for name, value in changed.items())])})"
+        return (
+            f"{ast.unparse(call.func)}({', '.join([*told, *(f'{name}={value}' for name, value in changed.items())])})"
+        )
     facts: dict[str, Any] = case.operation["fields"][0]["new"] or case.operation["fields"][0]["old"]
     told = ["...", *(f"{name}={value}" for name, value in changed.items())]
     return f"models.{str(facts['class']).rpartition('.')[2]}({', '.join(told)})"
@@ -64,7 +67,7 @@ def _written(case: Case) -> ast.Call | None:
 
 def _calls(tree: ast.AST, operation: dict[str, Any]) -> Iterator[ast.Call]:
     wanted = {str(operation["model"] or "").lower()}
-    wanted |= {fields["name"] for fields in operation["fields"]} if operation["fields"] else set()
+    wanted |= set(_field_names(operation))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.lineno <= operation["line"] <= (node.end_lineno or node.lineno):
             continue
@@ -75,6 +78,11 @@ def _calls(tree: ast.AST, operation: dict[str, Any]) -> Iterator[ast.Call]:
             inner = operation["index"] or operation["constraint"]
             if not inner or _quoted(inner["name"]) in ast.unparse(node).replace("'", '"'):
                 yield node
+
+
+def _field_names(operation: dict[str, Any]) -> list[str]:
+    """The name of the one field that an operation is about; none for an operation on a whole model."""
+    return [fields["name"] for fields in operation["fields"]] if str(operation["kind"]).endswith("Field") else []
 
 
 def _arguments(call: ast.Call) -> list[str]:

@@ -72,7 +72,9 @@ class LiveFacts:
         return self._answer(f"whether there is a table {table}", lambda: structure.exists(self._session, table))
 
     def rows(self, table: str) -> Answer[int]:
-        """How many rows a table has: counted up to 100,000, else estimated."""
+        """How many rows a table has: counted up to 100,000, else estimated; unknown for "", a table not there yet."""
+        if not table:
+            return Answer(None, "no table is named")
         return self._answer(
             f"the number of rows of {table}", lambda: data.rows(self._session, self._relation(table)), of_data=True
         )

@@ -10,26 +10,33 @@ from tasks.risk.model_tables import table_of
 from tasks.risk.python_conditions import is_short
 from tasks.risk.python_schema import change_schema
 from tasks.risk.python_source import Imported
-from tasks.risk.python_texts import OF_FIELD, grows, imported_value, is_outside, text_of
-from tasks.risk.values import MANAGERS, OTHER, SAME, SINGLE, Value, asked, element_of, filtered, is_bounded, model_label
-from tasks.risk.vocabulary import words
+from tasks.risk.python_texts import (
+    HARMLESS,
+    MAIL,
+    OF_FIELD,
+    SAME_ELEMENTS,
+    TASKS,
+    grows,
+    imported_value,
+    reaching_out,
+    text_of,
+)
+from tasks.risk.values import (
+    MANAGERS,
+    OTHER,
+    SAME,
+    SINGLE,
+    Kind,
+    Value,
+    asked,
+    element_of,
+    filtered,
+    is_bounded,
+    model_label,
+)
 
 if TYPE_CHECKING:
     from tasks.risk.data_migrations import Reading
-
-_MAIL = words("send_mail send_mass_mail mail_admins mail_managers EmailMessage EmailMultiAlternatives")
-_TASKS = words("delay apply_async")
-# What hands its argument on, one element after the other.
-_SAME_ELEMENTS = words("list tuple set sorted iter reversed tqdm frozenset filter")
-# Functions that get `apps`, models or rows and do no more than their name says.
-_HARMLESS = words(
-    "create_permissions create_contenttypes print len str int repr bool hash id isinstance getattr"
-    " setattr hasattr sum min"
-    " max any all zip map dict format next type float abs round range Q F Value Case When Count"
-    " Exists OuterRef Subquery"
-    " db_for_read db_for_write allow_migrate allow_migrate_model allow_relation"
-    " Coalesce Concat Cast Lower Upper Func Max Min Sum Avg vars Length Replace Trim Substr Now"
-)
 
 
 class Calls:
@@ -67,7 +74,8 @@ class Calls:
                 return Value("literal", text=text) if text is not None else OTHER
             case ast.Yield() if node.value is not None:
                 given = self.value(node.value)
-                self.reading.returned = Value("batches" if given.kind in ("query", "rows") else "other", given.model)
+                kind: Kind = "batches" if given.kind in ("query", "rows") else "other"
+                self.reading.returned = replace(given, kind=kind, limited=False, text=None, items=())
                 return OTHER
             case ast.NamedExpr():
                 given = self.value(node.value)
@@ -159,7 +167,7 @@ class Calls:
     ) -> Value:
         """A call of a method."""
         reading = self.reading
-        if name in _TASKS:
+        if name in TASKS:
             reading.mark(reading.code.outside, f".{name}() hands work to a task queue", node)
             return OTHER
         if name in ("execute", "executemany"):
@@ -175,8 +183,8 @@ class Calls:
             return Value("field", base.model, text=arguments[0].text)
         if name == "sequence_reset_sql":
             return Value("tuple", limited=True, items=(Value("literal", text="SELECT setval('a_sequence', 1)"),))
-        if base.text and is_outside(f"{base.text}.{name}"):
-            reading.mark(reading.code.outside, f"{base.text}.{name}() reaches beyond the database", node)
+        if base.text and (beyond := reaching_out(f"{base.text}.{name}")):
+            reading.mark(reading.code.outside, beyond, node)
             return OTHER
         if base.kind == "module":
             target = imported_value(Imported(base.text or "", name))
@@ -288,7 +296,7 @@ class Calls:
         if target.kind == "model":
             self.real(target, node)
             return Value("row", target.model, limited=True, new=True)
-        if name in _SAME_ELEMENTS and arguments:
+        if name in SAME_ELEMENTS and arguments:
             given = arguments[-1] if name == "filter" else arguments[0]
             return replace(given, kind="rows") if given.kind == "query" else given
         if name == "enumerate" and arguments:
@@ -296,39 +304,30 @@ class Calls:
             return replace(arguments[0], kind="batches", items=()) if row.kind != "row" else arguments[0]
         if any(word in name.lower() for word in ("chunk", "batch", "islice", "paginator")) and arguments:
             found = next((each for each in arguments if each.kind in ("query", "keys", "rows")), None)
-            own = self.own_function(name, target)
+            own = reading.local.get(name) or reading.module.function_of(name, target.text or "")
             if found is not None and own is None:
-                return Value("rows" if name == "islice" else "batches", found.model, limited=name == "islice")
+                return replace(found, kind="rows" if name == "islice" else "batches", limited=name == "islice")
         if name == "range":
             return Value("literal", limited=True) if is_short(node) else OTHER
         if name == "get_user_model":
             return Value("model", "auth.User", real=True)
-        if name in _MAIL or (target.text and is_outside(target.text)):
-            reading.mark(reading.code.outside, f"{target.text or name}() reaches beyond the database", node)
+        beyond = f"{name}() reaches beyond the database" if name in MAIL else reaching_out(target.text or "")
+        if beyond:
+            reading.mark(reading.code.outside, beyond, node)
             return OTHER
         if name == "call_command":
             reading.mark(reading.code.unknown, "what the management command does is not known", node)
             return OTHER
         return self.follow(node, name, target, arguments, keywords)
 
-    def own_function(self, name: str, target: Value) -> object:
-        """A function of this module, or of another one of the checkout."""
-        reading = self.reading
-        own = reading.local.get(name) or reading.module.functions.get(name)
-        if own is not None:
-            return reading.module, own
-        module_name, _, last = (target.text or "").rpartition(".")
-        module = reading.module.module_of(module_name)
-        found = module.functions.get(last) if module else None
-        return (module, found) if module and found else None
-
     def follow(
         self, node: ast.Call, name: str, target: Value, arguments: list[Value], keywords: dict[str, Value]
     ) -> Value:
         """Walk through a function that is called, where its source is there."""
         reading = self.reading
-        own = self.own_function(name, target)
-        if isinstance(own, tuple):
+        local = reading.local.get(name)
+        own = (reading.module, local) if local else reading.module.function_of(name, target.text or "")
+        if own is not None:
             kept, (reading.module, function) = reading.module, own
             try:
                 return reading.function(function, arguments, keywords)
@@ -339,7 +338,7 @@ class Calls:
     def unresolved(self, node: ast.Call, name: str, given: list[Value]) -> Value:
         """A call that cannot be followed: of interest if it gets something to change rows with."""
         can_write = any(each.kind in ("apps", "editor", "cursor", "model", "query") for each in given)
-        if can_write and name.removesuffix("()") not in _HARMLESS:
+        if can_write and name.removesuffix("()") not in HARMLESS:
             self.reading.mark(self.reading.code.unknown, f"what {name} does with the rows could not be followed", node)
         return OTHER
 

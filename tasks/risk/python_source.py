@@ -64,6 +64,14 @@ class Module:
         named = [each.value for node in calls for each in node.keywords if each.arg == "code"]
         return [*(node.args[0] for node in calls if node.args), *named]
 
+    def function_of(self, name: str, dotted: str) -> tuple[Module, Function] | None:
+        """A function by its name here, or by its dotted name in another module of the checkout; with its module."""
+        if name in self.functions:
+            return self, self.functions[name]
+        wanted, _, last = dotted.rpartition(".")
+        module = self.module_of(wanted)
+        return (module, module.functions[last]) if module and last in module.functions else None
+
     def module_of(self, wanted: str) -> Module | None:
         """A module by its dotted name, where a directory above this file holds it."""
         if not wanted or wanted.partition(".")[0] == "django":

@@ -18,8 +18,23 @@ UNKNOWN_NAME = "_unknown_"  # stands for a part of a text that is not written in
 OUTSIDE = words(
     "requests httpx aiohttp urllib3 urllib.request http.client boto3 botocore smtplib socket ftplib paramiko redis pika"
     " kafka stripe slack_sdk sendgrid twilio elasticsearch opensearchpy grpc google.cloud subprocess"
-    # Connections of one's own are committed by themselves, whatever becomes of the migration.
-    " psycopg.connect psycopg.Connection.connect psycopg2.connect psycopg_pool asyncpg sqlalchemy.create_engine"
+)
+MAIL = words("send_mail send_mass_mail mail_admins mail_managers EmailMessage EmailMultiAlternatives")
+TASKS = words("delay apply_async")
+# What hands its argument on, one element after the other.
+SAME_ELEMENTS = words("list tuple set sorted iter reversed tqdm frozenset filter")
+# Functions that get `apps`, models or rows and do no more than their name says.
+HARMLESS = words(
+    "create_permissions create_contenttypes print len str int repr bool hash id isinstance getattr"
+    " setattr hasattr sum min"
+    " max any all zip map dict format next type float abs round range Q F Value Case When Count"
+    " Exists OuterRef Subquery"
+    " db_for_read db_for_write allow_migrate allow_migrate_model allow_relation"
+    " Coalesce Concat Cast Lower Upper Func Max Min Sum Avg vars Length Replace Trim Substr Now"
+)
+# What opens a connection besides that of the migration.
+CONNECTING = words(
+    "psycopg.connect psycopg.Connection.connect psycopg2.connect psycopg_pool asyncpg sqlalchemy.create_engine"
 )
 
 # Functions of the database whose value differs when they are applied to what they gave.
@@ -67,9 +82,12 @@ def imported_value(what: Imported) -> Value:
     return Value("other", text=dotted)
 
 
-def is_outside(dotted: str) -> bool:
-    """Whether a dotted name is of a module that talks to somebody else."""
-    return any(dotted == module or dotted.startswith(f"{module}.") for module in OUTSIDE)
+def reaching_out(dotted: str) -> str:
+    """What a call by a dotted name does beyond the migration's own connection; "" for nothing."""
+    if any(dotted == name or dotted.startswith(f"{name}.") for name in CONNECTING):
+        return f"{dotted}() opens a connection of its own, whose work stays whatever becomes of the migration"
+    outside = any(dotted == name or dotted.startswith(f"{name}.") for name in OUTSIDE)
+    return f"{dotted}() reaches beyond the database" if outside else ""
 
 
 def grows(field: str, node: ast.expr) -> bool:

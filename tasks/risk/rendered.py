@@ -118,7 +118,7 @@ def makes_index(migration: Migration, table: str, column: str) -> bool:
 
 def indexes(migration: Migration, table: str, column: str | None = None, name: str | None = None) -> list[str]:
     """The CREATE INDEX statements of a migration on a table: those of a name, or those that begin with a column."""
-    on = rf'(?: ON {re.escape(quoted(table))} (?:USING \w+ )?\({re.escape(quoted(column))})' if column else ""
+    on = rf"(?: ON {re.escape(quoted(table))} (?:USING \w+ )?\({re.escape(quoted(column))})" if column else ""
     called = re.escape(quoted(name)) if name else r'"[^"]+"'
     return [
         statement.rstrip(";")

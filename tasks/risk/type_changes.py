@@ -187,6 +187,33 @@ def fit(old: str, new: str) -> Fit:
     return _FITS.get((one.name, other.name), Fit.EITHER)
 
 
+def misfit_condition(column: str, old: str, new: str) -> str | None:  # noqa: PLR0911 - one for each kind
+    """What a person may ask for the rows in question, without a cast that fails; None: only trying would show.
+
+    `column` is quoted already.
+    """
+    one, other = Type.of(old), Type.of(new)
+    if one.dimensions or other.dimensions:
+        return None
+    if other.length is not None and other.name in _TEXTS:
+        return f"length({column}::text) > {other.length}"
+    if one.name in _TEXTS and other.name in _INTEGERS:
+        return f"{column} !~ '^\\s*[-+]?[0-9]{{1,{_DIGITS_OF_INTEGER[other.name] - 1}}}\\s*$'"
+    if one.name in _TEXTS and other.name == "numeric":
+        return f"{column} !~ '^\\s*[-+]?[0-9]+([.][0-9]+)?\\s*$'"
+    if one.name not in _NUMBERS:
+        return f"{column}::time <> '00:00'" if other.name == "date" and one.name.startswith("timestamp") else None
+    if other.name in _BYTES:
+        most = 2 ** (8 * _BYTES[other.name] - 1)
+        return f"{column} NOT BETWEEN {-most} AND {most - 1}" + (
+            "" if one.name in _BYTES else f" OR {column} <> trunc({column}::numeric)"
+        )
+    if other.name == "numeric" and other.modifiers and other.digits:
+        whole, scale = other.digits
+        return f"abs({column}) >= 1e{whole} OR {column}::numeric <> round({column}::numeric, {scale})"
+    return None
+
+
 def holders(users: Iterable[str], dropped: Collection[str]) -> list[str]:
     """What keeps a column's type from changing, of all that uses the column as the facts tell.
 

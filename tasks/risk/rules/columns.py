@@ -8,7 +8,9 @@ from typing import Any
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import changed, field_path, is_known, row_count, runs
+from tasks.risk.asking import changed, is_known, known_as, row_count, runs
+from tasks.risk.django_code import field_operation, run_sql
+from tasks.risk.loosened import is_loosened
 from tasks.risk.rule import Case, Rule
 from tasks.risk.weight import weigh
 
@@ -44,37 +46,33 @@ class AddNotNullColumn(Rule):
     harm = "old code"
 
     def judge(self, case: Case) -> Iterable[Finding]:
-        """Django fills the rows that exist and then drops the default again."""
+        """Django fills the rows that exist and then drops the default again; a later SET DEFAULT mends it."""
         if not runs(case) or not is_known(case, case.operation["table"]):
             return
-        column = self._column(case)
-        if column is None:
+        column, table = self._column(case), case.operation["table"]
+        if column is None or is_loosened(case, table, column):
             return
-        table, path = case.operation["table"], field_path(case)
+        now = known_as(case, table)
+        alter = f"ALTER TABLE {rendered.quoted(table)} ALTER COLUMN {rendered.quoted(column)}"
         mitigation: tuple[str, ...]
         if case.operation["kind"] == "AddField":
             mitigation = (
                 (
-                    f"Write AddField('{path}', null=True), or give the field a db_default (Django 5.0 and newer): "
-                    f"ALTER TABLE {rendered.quoted(table)} ADD COLUMN {rendered.quoted(column)} ... NULL / DEFAULT ...;"
+                    f"Let NULL be there for this release: {field_operation(case, without=('default',), null='True')}; "
+                    "or give the field a db_default (Django 5.0 and newer)."
                 ),
-                f"Release code that fills {table}.{column}, then fill the older rows in batches.",
+                f"Release code that fills {now}.{column}, then fill the older rows in batches.",
                 (
-                    "In a later release: AddConstraintNotValid with "
-                    f"CheckConstraint(Q({path.rpartition('.')[2]}__isnull=False)), ValidateConstraint in a migration "
-                    "after it, and only then AlterField(null=False)."
+                    f"In a later release take NULL away: AddConstraintNotValid with {column} IS NOT NULL, "
+                    "ValidateConstraint in a migration after it, and only then AlterField."
                 ),
             )
         else:
-            mitigation = (
-                (
-                    "Give the column a default until the old release is gone: after the operation "
-                    f"RunSQL('ALTER TABLE {rendered.quoted(table)} ALTER {rendered.quoted(column)} SET DEFAULT 0')."
-                ),
-            )
+            default = run_sql(f"{alter} SET DEFAULT 0", f"{alter} DROP DEFAULT")
+            mitigation = (f"Give the column a default until the old release is gone; after the operation: {default}.",)
         yield self.finding(
             case,
-            f"Every INSERT of the running release into {table} fails: it does not know {column}, which is NOT NULL "
+            f"Every INSERT of the running release into {now} fails: it does not know {column}, which is NOT NULL "
             "and has no default in the database (Django drops the one it fills old rows with).",
             mitigation=mitigation,
             subject=f"{table}.{column}",
@@ -115,7 +113,7 @@ class AddColumnWithoutValue(Rule):
             case,
             f"The migration fails where {table} has rows: {new['column']} is NOT NULL and nothing fills it.",
             evidence=[case.facts.rows(case.history.table_now(table) or table).evidence],
-            mitigation=(f"Add {field_path(case)} with null=True, fill it in batches, make it NOT NULL later.",),
+            mitigation=(f"{field_operation(case, null='True')}; fill it in batches, make it NOT NULL later.",),
             subject=f"{table}.{new['column']}",
             severity="blocked" if rows else "unknown",
         )
@@ -146,8 +144,8 @@ class OneValueForAll(Rule):
         evidence = [case.facts.rows(case.history.table_now(table) or table).evidence]
         steps = (
             (
-                f"AddField('{field_path(case)}', null=True) without a default; then RunPython that gives each row of "
-                f"{table} its own {column}, in batches; then AlterField to the final definition."
+                f"{field_operation(case, without=('default', 'db_default', 'unique'), null='True')}; then RunPython "
+                f"that gives each row of {table} its own {column}, in batches; then AlterField to the final definition."
             ),
             "https://docs.djangoproject.com/en/stable/howto/writing-migrations/#migrations-that-add-unique-fields",
         )
@@ -159,6 +157,7 @@ class OneValueForAll(Rule):
                 mitigation=steps,
                 subject=f"{table}.{column}",
                 severity="blocked" if rows else "high",
+                harm="fails",
             )
         else:
             yield self.finding(
@@ -205,9 +204,9 @@ class VolatileDefault(Rule):
             evidence=heavy,
             mitigation=(
                 (
-                    f"AddField('{field_path(case)}', null=True) without the default; AlterField adds db_default for "
-                    f"new rows: ALTER TABLE {rendered.quoted(table)} ALTER {rendered.quoted(column)} "
-                    f"SET DEFAULT {sql};"
+                    f"{field_operation(case, without=('db_default', 'default'), null='True')}; "
+                    f"AlterField adds db_default for new rows: ALTER TABLE {rendered.quoted(table)} ALTER "
+                    f"{rendered.quoted(column)} SET DEFAULT {sql};"
                 ),
                 "Fill the rows that exist in batches, then make it NOT NULL by a validated CHECK.",
             ),

@@ -61,14 +61,17 @@ class AddForeignKey(Rule):
             f"{alter} ADD CONSTRAINT {key} FOREIGN KEY ({rendered.quoted(column)}) REFERENCES "
             f"{rendered.quoted(to_table)} ({rendered.quoted(to_column)}) DEFERRABLE INITIALLY DEFERRED NOT VALID"
         )
-        keywords = {"db_constraint": "False"} | ({"null": "True"} if case.operation["kind"] == "AddField" else {})
+        if case.operation["kind"] == "AddField":
+            without = field_operation(case, db_constraint="False", null="True")
+        else:
+            without = field_operation(case, db_constraint="False")
         yield self.finding(
             case,
             f"Nobody can write to {table} and {to_table}, nor read {table}, while every row is checked for the foreign "
             f"key of {column}{why}.",
             evidence=heavy,
             mitigation=(
-                f"Without the constraint here: {field_operation(case, **keywords)}.",
+                f"Without the constraint here: {without}.",
                 f"{run_sql(constrain, f'{alter} DROP CONSTRAINT {key}')}.",
                 f"In a migration after it: {run_sql(f'{alter} VALIDATE CONSTRAINT {key}')}.",
                 (

@@ -78,13 +78,15 @@ class AddIndex(Rule):
             django = operation_code(case, "django.contrib.postgres.operations.AddIndexConcurrently")
             return (f"{alone}: {django}" + (f", which is {built};" if built else "."),)
         run = ", ".join(run_sql(rendered.concurrently(one), rendered.dropping(one)) for one in written)
-        state = "migrations.SeparateDatabaseAndState(state_operations=[<this operation>])"
+        state = f"migrations.SeparateDatabaseAndState(state_operations=[{operation_code(case)}])"
         if case.operation["kind"] != "AddField":
             return (f"{alone}: {run or 'CREATE INDEX CONCURRENTLY'}; and after it {state}.",)
         return (
             f"Without the index here: {field_operation(case, db_index='False')}.",
-            f"{alone}: {run or 'CREATE INDEX CONCURRENTLY'}; and after it the field with its index, in "
-            "migrations.SeparateDatabaseAndState(state_operations=[...]).",
+            (
+                f"{alone}: {run or 'CREATE INDEX CONCURRENTLY'}; and after it the field with its index, in "
+                "migrations.SeparateDatabaseAndState(state_operations=[...])."
+            ),
         )
 
 

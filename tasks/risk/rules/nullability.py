@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import Said, changed, field_path, is_known, rows_say, runs, writes_no_null
+from tasks.risk.asking import Said, changed, field_path, is_known, known_as, rows_say, runs, writes_no_null
+from tasks.risk.django_code import operation_code
 from tasks.risk.rule import Case, Rule
 from tasks.risk.weight import weigh
 
@@ -52,16 +53,24 @@ def _checked(case: Case) -> list[tuple[str, str]]:
 
 
 def _steps(case: Case, table: str, column: str) -> tuple[str, ...]:
-    field = field_path(case).rpartition(".")[2]
-    name = rendered.quoted(f"{table}_{column}_not_null")
+    field, model = case.operation["fields"][0]["name"], str(case.operation["model"]).lower()
+    called = f"{table}_{column}_not_null".replace('"."', "_")
+    name = rendered.quoted(called)
     return (
         (
-            f"AddConstraintNotValid('{case.operation['model']}', CheckConstraint(condition=Q({field}__isnull=False), "
-            f"...)): ALTER TABLE {rendered.quoted(table)} ADD CONSTRAINT {name} "
+            f'django.contrib.postgres.operations: AddConstraintNotValid("{model}", models.CheckConstraint('
+            f'condition=models.Q({field}__isnull=False), name="{called}")) (check= before Django 5.1), which is '
+            f"ALTER TABLE {rendered.quoted(table)} ADD CONSTRAINT {name} "
             f"CHECK ({rendered.quoted(column)} IS NOT NULL) NOT VALID;"
         ),
-        f"ValidateConstraint in a migration after it: ALTER TABLE {rendered.quoted(table)} VALIDATE CONSTRAINT {name};",
-        f"Then AlterField('{field_path(case)}', null=False), which reads no row any more, and RemoveConstraint.",
+        (
+            f'ValidateConstraint("{model}", "{called}") in a migration after it, which is '
+            f"ALTER TABLE {rendered.quoted(table)} VALIDATE CONSTRAINT {name};"
+        ),
+        (
+            f"Then {operation_code(case)}, which reads no row any more, and "
+            f'migrations.RemoveConstraint("{model}", "{called}").'
+        ),
     )
 
 
@@ -125,10 +134,10 @@ class NullInsert(Rule):
         nulls = case.facts.nulls(table_now, column_now) if table_now and column_now else None
         yield self.finding(
             case,
-            f"An INSERT or UPDATE of the running release that leaves {table}.{column} NULL fails."
+            f"An INSERT or UPDATE of the running release that leaves {known_as(case, table)}.{column} NULL fails."
             if there
-            else f"Every INSERT of the running release into {table} fails: it does not know {column}, and leaves it"
-            " NULL.",
+            else f"Every INSERT of the running release into {known_as(case, table)} fails: it does not know {column}, "
+            "and leaves it NULL.",
             evidence=[nulls.evidence if nulls and nulls.value is not None else ""],
             mitigation=(
                 (
@@ -159,31 +168,43 @@ class NullValues(Rule):
         table, column = told
         old = changed(case)[0] or new
         said = rows_say(case, table, [old["column"]], lambda now, names: case.facts.nulls(now, names[0]), Said.BROKEN)
-        filled = new["default"] in ("constant", "callable", "now") or new["db_default"]
-        if said.said is Said.HELD or said.said is Said.NOT_ASKED or (filled and weigh(case, table).felt is None):
+        if said.said is Said.HELD:
             return
-        if filled and said.said is Said.OPEN:
-            return
-        if filled:
+        broken, known = said.said is Said.BROKEN, said.said is not Said.NOT_ASKED
+        evidence, table_now = said.evidence if known else (), known_as(case, table)
+        mitigation = (f"Fill them before, in batches: {rendered.filling(table, column)}",)
+        if not _is_filled(case, table, column):
             yield self.finding(
                 case,
-                f"Nobody can read or write {table} while one UPDATE gives every row without {column} its default.",
-                evidence=said.evidence,
-                mitigation=(f"Fill them before, in batches: {rendered.filling(table, column)}",),
+                f"The migration fails: rows of {table_now} have NULL in {column}."
+                if broken
+                else f"The migration fails if rows of {table_now} have NULL in {column}, which is not known here.",
+                evidence=evidence,
+                mitigation=mitigation,
                 subject=f"{table}.{column}",
-                severity="high",
+                severity="blocked" if broken else "unknown",
             )
-            return
-        broken = said.said is Said.BROKEN
-        yield self.finding(
-            case,
-            f"The migration {'fails' if broken else 'may fail'}: rows of {table} "
-            f"{'have' if broken else 'may have'} NULL in {column}.",
-            evidence=said.evidence,
-            mitigation=(f"Fill them before, in batches: {rendered.filling(table, column)}",),
-            subject=f"{table}.{column}",
-            severity="blocked" if broken else "unknown",
-        )
+        elif weigh(case, table).felt is not None:
+            yield self.finding(
+                case,
+                f"Nobody can read or write {table_now} while one UPDATE gives every row without {column} its default"
+                + (" (how many there are is not known here)" if not broken else "")
+                + "; after a reversal nobody knows which rows had none.",
+                evidence=evidence,
+                mitigation=mitigation,
+                subject=f"{table}.{column}",
+                severity="high" if broken else "unknown",
+                harm="blocks",
+            )
+
+
+def _is_filled(case: Case, table: str, column: str) -> bool:
+    """Whether the migration itself gives a value to rows that have NULL."""
+    if case.migration.sql.forward.statements is not None:
+        start = f"UPDATE {rendered.quoted(table)} SET {rendered.quoted(column)} = "  # noqa: S608 - compared, not run
+        return any(statement.startswith(start) for statement in rendered.statements(case.migration))
+    new = changed(case)[1] or {}
+    return new["default"] in ("constant", "callable") or bool(new["db_default"])
 
 
 class DropDefault(Rule):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.release.risk import Finding, Severity
+from tasks.risk.asking import writers
 from tasks.risk.batches import batched_write
 from tasks.risk.data_migrations import Write, only_refuses, read_code
 from tasks.risk.rule import Case, Rule
@@ -261,7 +262,7 @@ def _few_nulls(case: Case, write: Write) -> bool:
     """Whether only rows with a NULL are touched of which the facts know a few."""
     for name in write.nulls:
         column = _column_now(case, write.table, name)
-        if column is not None and not case.history.writers(write.table):
+        if column is not None and not writers(case, write.table):
             nulls = case.facts.nulls(case.history.table_now(write.table) or write.table, column)
             if nulls.value is not None and not nulls.value.sampled and nulls.value.count <= SMALL_ROWS:
                 return True

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import changed, field_path, is_known, runs
+from tasks.risk.asking import changed, is_known, known_as, runs
+from tasks.risk.django_code import operation_code, run_sql
+from tasks.risk.loosened import is_loosened
 from tasks.risk.references import told
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.references import serving_uses
-from tasks.risk.spots import spots
-
-_LOOSENING = frozenset({"drop-column", "drop-not-null", "set-default"})
 
 
 def _dropped_column(case: Case) -> str | None:
@@ -31,8 +29,13 @@ def _dropped_tables(case: Case) -> list[str]:
     if case.operation["kind"] not in ("DeleteModel", "RemoveField"):
         return []
     behind = [told["old"]["many_to_many_table"] for told in case.operation["fields"] if told["old"]]
+    # A model behind such a field is dropped, and told, by an operation of its own.
+    models = {entry["table"] for entry in case.migration.operations if entry["kind"] == "DeleteModel"}
     dropped = [table for table in behind if table and rendered.drops_table(case.migration, table)]
-    return [case.operation["table"], *dropped] if case.operation["kind"] == "DeleteModel" else dropped
+    dropped = [table for table in dropped if table not in models]
+    own = [case.operation["table"]] if case.operation["kind"] == "DeleteModel" else []
+    gone = case.history.gone - case.history.made
+    return [table for table in dict.fromkeys((*own, *dropped)) if table not in gone]
 
 
 def is_out_of_use(case: Case) -> bool:
@@ -54,13 +57,16 @@ class RemoveColumn(Rule):
         if not runs(case) or (column := _dropped_column(case)) is None:
             return
         table = case.operation["table"]
-        if not is_known(case, table) or case.history.column_now(table, column) is None or is_out_of_use(case):
+        column_now = case.history.column_now(table, column)
+        if not is_known(case, table) or column_now is None or is_out_of_use(case):
             return
-        now = case.history.table_now(table) or table
-        usage, dependents = case.facts.usage(now, column), case.facts.dependents(now, column)
+        now = known_as(case, table)
+        alter, old = f"ALTER TABLE {rendered.quoted(table)}", changed(case)[0]
+        add_back = f"{alter} ADD COLUMN {rendered.quoted(column)} {(old or {}).get('type') or 'integer'} NULL"
+        usage, dependents = case.facts.usage(now, column_now), case.facts.dependents(now, column_now)
         yield self.finding(
             case,
-            f"Every SELECT and INSERT of the running release on {table} fails: Django names {column} in each.",
+            f"Every SELECT and INSERT of the running release on {now} fails: Django names {column_now} in each.",
             evidence=[
                 *told(serving_uses(case) or ()),
                 usage.evidence if usage.value is not None else "",
@@ -68,13 +74,10 @@ class RemoveColumn(Rule):
             ],
             mitigation=(
                 (
-                    f"Release code without the field first: SeparateDatabaseAndState(state_operations=[RemoveField("
-                    f"'{field_path(case)}')]), after making {column} nullable or giving it a database default."
+                    "Release code without the field first: migrations.SeparateDatabaseAndState(state_operations=["
+                    f"{operation_code(case)}]), after making {column} nullable or giving it a database default."
                 ),
-                (
-                    f"Drop it in the release after: RunSQL('ALTER TABLE {rendered.quoted(table)} DROP COLUMN "
-                    f"{rendered.quoted(column)}')."
-                ),
+                f"Drop it in the release after: {run_sql(f'{alter} DROP COLUMN {rendered.quoted(column)}', add_back)}.",
             ),
             subject=f"{table}.{column}",
         )
@@ -105,13 +108,18 @@ class LoseColumn(Rule):
         bare = old is not None and not (old["null"] or old["default"] or old["db_default"] or old["generated"])
         if old is not None and old["generated"]:
             return
+        kept = f"{table}_{column}"
         way_back = "fails where there are rows" if bare else "makes the column without its values"
         yield self.finding(
             case,
-            f"The values of {table}.{column} are lost; reversing the migration {way_back}.",
-            evidence=[rows.evidence if rows.value is not None else "", nulls.evidence],
+            f"The values of {now}.{column_now} are lost; reversing the migration {way_back}.",
+            evidence=[
+                rows.evidence if rows.value is not None else "",
+                # Of a column that is NOT NULL nobody counted: every row has a value.
+                nulls.evidence if nulls.value is not None and nulls.value.of else "",
+            ],
             mitigation=(
-                f"Keep them: CREATE TABLE {rendered.quoted(f'{table}_{column}')} AS TABLE {rendered.quoted(table)};",
+                f"Keep them: CREATE TABLE {rendered.quoted(kept)} AS TABLE {rendered.quoted(table)};",
                 "Or be sure of the backup.",
             ),
             subject=f"{table}.{column}",
@@ -141,7 +149,7 @@ class RemoveTable(Rule):
             )
             yield self.finding(
                 case,
-                f"Every statement of the running release on {table} fails once it is dropped.",
+                f"Every statement of the running release on {now} fails once it is dropped.",
                 evidence=[
                     *told(serving_uses(case) or ()),
                     usage.evidence if usage.value is not None else "",
@@ -149,8 +157,14 @@ class RemoveTable(Rule):
                     f"DROP TABLE ... CASCADE drops foreign keys: {keys.evidence}" if keys.value else "",
                 ],
                 mitigation=(
-                    "Release code without it first: SeparateDatabaseAndState(state_operations=[<this operation>]).",
-                    f"Drop it in the release after: RunSQL('DROP TABLE {rendered.quoted(table)}').",
+                    (
+                        "Release code without it first: migrations.SeparateDatabaseAndState(state_operations=["
+                        f"{operation_code(case)}])."
+                    ),
+                    (
+                        f"Drop it in the release after: migrations.RunSQL('DROP TABLE {rendered.quoted(table)}'), "
+                        "which nothing takes back."
+                    ),
                 ),
                 subject=table,
             )
@@ -175,7 +189,7 @@ class LoseTable(Rule):
                 continue
             yield self.finding(
                 case,
-                f"The rows of {table} are lost; reversing the migration makes an empty table.",
+                f"The rows of {now} are lost; reversing the migration makes an empty table.",
                 evidence=[rows.evidence],
                 mitigation=(
                     f"Keep them: ALTER TABLE {rendered.quoted(table)} RENAME TO {rendered.quoted(f'{table}_old')};",
@@ -202,7 +216,7 @@ class ForgetRequiredColumn(Rule):
             return
         table, column = operation["table"], old["column"]
         table_now, column_now = case.history.table_now(table), case.history.column_now(table, column)
-        if table_now is None or column_now is None or _is_loosened(case, table, column):
+        if table_now is None or column_now is None or is_loosened(case, table, column):
             return
         there = case.facts.column(table_now, column_now)
         required = not (old["null"] or old["db_default"] or old["generated"])
@@ -217,33 +231,15 @@ class ForgetRequiredColumn(Rule):
             "database, NOT NULL and without a default.",
             evidence=[there.evidence if there.value is not None else ""],
             mitigation=(
-                f"Beside it: SeparateDatabaseAndState(database_operations=[RunSQL('{alter} DROP NOT NULL')], ...).",
-                f"Or, where a value is wanted: RunSQL('{alter} SET DEFAULT ...').",
+                (
+                    "Beside it: migrations.SeparateDatabaseAndState(database_operations=["
+                    f"{run_sql(f'{alter} DROP NOT NULL', f'{alter} SET NOT NULL')}], state_operations=["
+                    f"{operation_code(case)}])."
+                ),
+                (f"Or, where a value is wanted: {run_sql(f'{alter} SET DEFAULT <value>', f'{alter} DROP DEFAULT')}."),
             ),
             subject=f"{table}.{column}",
         )
-
-
-def _is_loosened(case: Case, table: str, column: str) -> bool:
-    """Whether the release drops a column, or lets it be left out, in a statement or an operation on the database."""
-    for migration in case.pending or (case.migration,):
-        for operation in migration.operations:
-            if operation["state_only"] or not operation["allowed"]:
-                continue
-            if operation["table"] == table and operation["kind"] == "DeleteModel":
-                return True
-            sides = [(told["old"], told["new"]) for told in operation["fields"] if operation["table"] == table]
-            for old, new in sides:
-                if old and old["column"] == column and (new is None or new["null"] or new["db_default"]):
-                    return True
-            written = [spot.action for spot in spots(replace(case, migration=migration, operation=operation))]
-            if any(
-                each.kind == "drop-table" or (each.kind in _LOOSENING and each.name == column)
-                for each in written
-                if each.table == table
-            ):
-                return True
-    return False
 
 
 RULES: tuple[Rule, ...] = (RemoveColumn(), LoseColumn(), RemoveTable(), LoseTable(), ForgetRequiredColumn())

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from tasks.release.risk import Finding
 from tasks.risk import rendered
-from tasks.risk.asking import changed, field_path, is_known, runs
+from tasks.risk.asking import changed, field_path, is_known, known_as, runs
+from tasks.risk.django_code import run_sql
 from tasks.risk.references import told
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.references import serving_uses
@@ -26,16 +27,17 @@ class RenameColumn(Rule):
         if not runs(case) or is_out_of_use(case):
             return
         for table, old, new in self._renamed(case):
-            if not is_known(case, table) or case.history.column_now(table, old) is None:
+            # Renamed once more, it is a name that the running release never knew: the first one was told.
+            if not is_known(case, table) or case.history.column_now(table, old) != old:
                 continue
-            now = case.history.table_now(table) or table
-            usage = case.facts.usage(now, case.history.column_now(table, old))
+            now = known_as(case, table)
+            usage = case.facts.usage(now, old)
             yield self.finding(
                 case,
-                f"Every SELECT and INSERT of the running release on {table} fails: {old} is then called {new}.",
+                f"Every SELECT and INSERT of the running release on {now} fails: {old} is then called {new}.",
                 evidence=[*told(serving_uses(case) or ()), usage.evidence if usage.value is not None else ""],
                 mitigation=(
-                    f"Keep the column: give {field_path(case)} db_column='{old}' and rename only the field, in Python.",
+                    f'Keep the column: give {field_path(case)} db_column="{old}" and rename only the field, in Python.',
                     (
                         f"Or add {new} beside it, write both, copy the values in batches, read {new}, and drop {old} "
                         "in a later release: AddField, then RemoveField."
@@ -79,18 +81,19 @@ class RenameTable(Rule):
         if not runs(case) or is_out_of_use(case):
             return
         for old, new in self._renamed(case):
-            if not is_known(case, old):
+            # Renamed once more, it is a name that the running release never knew: the first one was told.
+            if not is_known(case, old) or known_as(case, old) != old:
                 continue
-            usage = case.facts.usage(case.history.table_now(old) or old)
+            usage, was = case.facts.usage(old), rendered.quoted(old)
             yield self.finding(
                 case,
                 f"Every statement of the running release on {old} fails: the table is then called {new}.",
                 evidence=[*told(serving_uses(case) or ()), usage.evidence if usage.value is not None else ""],
                 mitigation=(
-                    f"Keep the table: db_table = '{old}' in the model's Meta, and rename only the model, in Python.",
+                    f'Keep the table: db_table = "{old}" in Meta of the model, and rename only the model, in Python.',
                     (
-                        f"Or leave a view under the old name until the old release is gone: RunSQL('CREATE VIEW "
-                        f"{rendered.quoted(old)} AS TABLE {rendered.quoted(new)}'), which takes INSERTs too."
+                        "Or leave a view under the old name until the old release is gone, which takes INSERTs too: "
+                        f"{run_sql(f'CREATE VIEW {was} AS TABLE {rendered.quoted(new)}', f'DROP VIEW {was}')}."
                     ),
                 ),
                 subject=old,

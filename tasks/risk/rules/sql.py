@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tasks.release.risk import Finding, Harm, Severity
+from tasks.risk.asking import writers
 from tasks.risk.django_code import run_sql
 from tasks.risk.rendered import quoted
 from tasks.risk.rule import Case, Rule
@@ -251,7 +252,7 @@ class ChangeType(SqlRule):
         if misfits.value is None:
             words += f": whether each value fits is not known here; {fits.value}"
             severity = "unknown"
-        elif case.history.writers(action.table):
+        elif writers(case, action.table):
             words += f": values do not fit now, and whether an earlier migration mends them is not known; {fits.value}"
             severity = "unknown"
         elif fits is Fit.REFUSED:

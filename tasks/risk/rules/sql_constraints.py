@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from tasks.release.risk import Finding, Severity
 from tasks.risk import rendered
-from tasks.risk.asking import writes_no_null
+from tasks.risk.asking import made_in, sql_now, writers, writes_no_null
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case
 from tasks.risk.rules.sql_rule import ALONE, SqlRule, now_in, weight_of
 from tasks.risk.spots import Spot
 from tasks.risk.sql_actions import Action, understood
+from tasks.risk.unique_index import Unique, unique_of
 
 
 class Constraint(SqlRule):
@@ -64,7 +65,7 @@ class Constraint(SqlRule):
         weight = weight_of(case, spot)
         now, column_now = now_in(case, table), case.history.column_now(table, column)
         nulls = case.facts.nulls(now, column_now or column)
-        filled = case.history.writers(table) or column_now is None
+        filled = writers(case, table) or column_now is None
         checked = case.facts.checked_not_null(now, column_now or column)
         cheap = checked.value or (table, column) in case.history.not_null_checked or _checks(spot, column)
         kept = writes_no_null(case, table, column) or column in _refused(spot)
@@ -107,7 +108,7 @@ class Constraint(SqlRule):
         wait = f"all readers and writers of {table} wait"
         if foreign:
             wait = f"writers of {table} and {action.text.partition(' ')[0]} wait"
-        fails = found.value is not None and found.value.count > 0 and not case.history.writers(table)
+        fails = found.value is not None and found.value.count > 0 and not writers(case, table)
         if _is_open(case, table, found):
             words = f"whether rows of {table} violate {action.name or 'the constraint'} is not known here: it fails if"
             yield self.found(
@@ -148,7 +149,7 @@ class Constraint(SqlRule):
         found = self._broken(case, table, constraint) if constraint is not None else None
         if found is None or found.value is None or not found.value.count:
             return
-        mended = case.history.writers(table)
+        mended = writers(case, table)
         words = f"{name} {'may fail' if mended else 'fails'} to be validated: rows of {table} violate it"
         steps = [f"mend the rows of {table} that violate {name} before it, in batches"]
         evidence = [found.evidence, f"{', '.join(mended)} may change that before" if mended else ""]
@@ -170,7 +171,7 @@ class Constraint(SqlRule):
 def _is_open(case: Case, table: str, answer: Answer[Count]) -> bool:
     """Whether nobody could say what the rows are like; those that a pending migration writes are its affair."""
     there_are = case.facts.rows(now_in(case, table)).value != 0
-    return answer.value is None and there_are and not case.history.writers(table)
+    return answer.value is None and there_are and not writers(case, table)
 
 
 def _in_database(case: Case, table: str, name: str) -> Action | None:
@@ -190,28 +191,57 @@ def _refused(spot: Spot) -> set[str]:
 
 
 def duplicates(rule: SqlRule, case: Case, spot: Spot, columns: Sequence[str]) -> Iterable[Finding]:
-    """A finding where rows equal each other in columns that become unique."""
-    table, action = now_in(case, spot.action.table), spot.action
-    what = ", ".join(columns) or action.text
-    steps = [f"clean up first: {rendered.repeating(table, what)}"]
-    found = Answer[Count](None, f"the rows are not compared by {what or 'an expression'} under a condition")
-    if columns and "partial" not in action.marks:
-        now = [case.history.column_now(action.table, column) for column in columns]
-        if None in now:
-            found = Answer(None, f"a pending migration makes or fills {what}")
-        else:
-            found = case.facts.duplicates(table, [name for name in now if name])
-    writers = case.history.writers(action.table)
-    if found.value is not None and (writers or not found.value.count):
+    """A finding where rows equal each other in what becomes unique, or nobody can say."""
+    action = spot.action
+    table = now_in(case, action.table)
+    unique = unique_of(spot.statement.text)
+    if unique is None or action.kind != "create-index":  # one ALTER TABLE may add several
+        unique = Unique(tuple(columns), nulls_equal=unique is not None and unique.nulls_equal)
+    empty = set(unique.columns) & _empty_columns(case, spot)
+    written = writers(case, action.table)
+    if case.facts.rows(table).value == 0 or (empty and not written and not unique.nulls_equal):
         return
+    text = " ".join((*unique.expressions, unique.condition))
+    now = [case.history.column_now(action.table, column) for column in unique.columns]
+    if not unique.columns and not unique.expressions:
+        found = Answer[Count](None, f"what is unique by {action.name} is not understood")
+    elif written or None in now or made_in(case, action.table, text) or _added(spot, unique.columns):
+        found = Answer(None, f"a pending migration makes or fills what is unique by {action.name}")
+    else:
+        found = case.facts.duplicates(
+            table,
+            [name for name in now if name],
+            expressions=[sql_now(case, action.table, one) for one in unique.expressions],
+            where=sql_now(case, action.table, unique.condition),
+            nulls_equal=unique.nulls_equal,
+        )
+    if found.value is not None and not found.value.count:
+        return
+    keys = ", ".join((*map(rendered.quoted, unique.columns), *unique.expressions))
+    steps = [f"clean up before it what this finds: {rendered.repeating(table, keys, unique.condition)}"]
     if found.value is None:
-        if case.facts.rows(table).value == 0:
-            return
-        words = f"whether rows of {table} equal each other in {what} is not known here: if any do, {action.name} fails"
+        words = (
+            f"whether rows of {table} equal each other in {unique} is not known here: if any do, {action.name} fails"
+        )
         yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="unknown", harm="fails")
     else:
-        words = f"rows of {table} equal each other in {what}: {action.name} cannot be built"
+        words = f"rows of {table} equal each other in {unique}: {action.name} cannot be built"
         yield rule.found(case, spot, words, steps, evidence=[found.evidence], severity="blocked", harm="fails")
+
+
+def _added(spot: Spot, columns: Sequence[str]) -> list[Action]:
+    """Earlier statements of the same migration that add one of some columns."""
+    return [each for each in spot.before if each.kind == "add-column" and each.table == spot.action.table
+            and each.name in columns]  # fmt: skip
+
+
+def _empty_columns(case: Case, spot: Spot) -> set[str]:
+    """Columns of the table that are NULL in every row, since a pending migration adds them without a value."""
+    table = spot.action.table
+    added = {each.name: each.marks for each in spot.before if each.kind == "add-column" and each.table == table}
+    filled = {"default", "volatile", "generated"}
+    empty = {name for of, name in case.history.columns_empty if of == table}
+    return empty | {name for name, marks in added.items() if not marks & filled}
 
 
 def _checks(spot: Spot, column: str) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tasks.release.risk import Finding
-from tasks.risk.references import Named, Reference, told
+from tasks.risk.references import Named, Reference, examine, told
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.references import serving_names
 from tasks.risk.rules.sql_rule import SqlRule, now_in, weight_of
-from tasks.risk.spots import Spot
+from tasks.risk.spots import Spot, runs, written_as_sql
+from tasks.risk.sql_actions import Action
+
+_MAKING = frozenset({"create-table", "rename-table", "add-column", "rename-column"})
 
 
 class Remove(SqlRule):
@@ -122,6 +125,70 @@ class Rename(SqlRule):
         )
 
 
+class StillNamed(SqlRule):
+    """Code that fails after the release, since what it names is gone."""
+
+    id = "sql-still-named"
+    catches = "The new code still names a column or a table that hand-written SQL drops or renames."
+    severity = "high"
+    harm = "new code"
+    kinds = frozenset({"drop-column", "drop-table", "rename-column", "rename-table"})
+
+    def judge_spot(self, case: Case, spot: Spot) -> Iterable[Finding]:
+        """Only what is certain counts; what another pending operation makes (again) under that name is there."""
+        action = spot.action
+        if case.migration.backwards or _is_made(case, action):
+            return
+        references = self._in_new_code(case, action)
+        certain = [reference for reference in references if reference.certain]
+        if not certain:
+            return
+        column = action.name if action.kind.endswith("column") else ""
+        what = f"{action.table}.{column}" if column else action.table
+        verb = "drops" if action.kind.startswith("drop") else "renames"
+        lines = "1 line of the new code still names" if len(certain) == 1 else (
+            f"{len(certain)} lines of the new code still name"
+        )  # fmt: skip
+        files = ", ".join(dict.fromkeys(reference.file for reference in certain))
+        yield self.found(
+            case,
+            spot,
+            f"{lines} {what}, which this migration {verb}: they fail once it is applied",
+            [f"take it out of {files}", f"or leave {what} as it is until a release whose code does not name it"],
+            evidence=told(references),
+        ).model_copy(update={"file": certain[0].file, "line": certain[0].line})
+
+    @staticmethod
+    def _in_new_code(case: Case, action: Action) -> Sequence[Reference]:
+        app, table = case.migration.app, action.table
+        if not action.kind.endswith("column"):
+            return examine(case.source, Named(app, None, table)).references
+        column = action.name
+        found = examine(case.source, Named(app, None, table, None, column)).references
+        if any(reference.certain for reference in found):
+            return found
+        # The model has no such field any more: queries and attributes may still say its name.
+        field = column.removesuffix("_id")
+        return examine(case.source, Named(app, None, table, field, column)).references
+
+
+def _is_made(case: Case, action: Action) -> bool:
+    """Whether a pending operation makes a table or column of the name of one that is dropped or renamed."""
+    column = action.name if action.kind.endswith("column") else ""
+    for operation in (each for migration in case.pending for each in migration.operations if runs(each)):
+        if operation["kind"] == "CreateModel" and operation["table"] == action.table:
+            return True
+        fields = operation["fields"] if operation["table"] == action.table and column else []
+        if any(each["new"] and each["new"]["column"] == column for each in fields if not each["old"]):
+            return True
+        for made in written_as_sql(operation):
+            table, name = (made.text, "") if made.kind == "rename-table" else (made.table, made.name)
+            name = made.text if made.kind == "rename-column" else name
+            if made.kind in _MAKING and (table, name) == (action.table, column):
+                return True
+    return False
+
+
 def _uses(case: Case, spot: Spot) -> Sequence[Reference] | None:
     """How the running code names the table or column of an action; None: that is not known."""
     action = spot.action
@@ -138,4 +205,4 @@ def _is_out_of_use(uses: Sequence[Reference] | None) -> bool:
     return uses is not None and not any(use.certain for use in uses)
 
 
-RULES: tuple[Rule, ...] = (Remove(), Rename())
+RULES: tuple[Rule, ...] = (Remove(), Rename(), StillNamed())

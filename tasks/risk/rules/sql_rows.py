@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from tasks.release.risk import Finding, Severity
+from tasks.risk.asking import writers
 from tasks.risk.batches import batched_statement
 from tasks.risk.rule import Case, Rule
 from tasks.risk.rules.sql_rule import SqlRule, now_in, weight_of
@@ -227,7 +228,7 @@ def _few_nulls(case: Case, spot: Spot) -> bool:
         if column != mark and case.history.column_now(spot.action.table, column) is not None:
             nulls = case.facts.nulls(now_in(case, spot.action.table), column)
             if nulls.value is not None and not nulls.value.sampled and nulls.value.count <= SMALL_ROWS:
-                return not case.history.writers(spot.action.table)
+                return not writers(case, spot.action.table)
     return False
 
 

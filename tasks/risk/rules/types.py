@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tasks.release.risk import Finding, Severity
+from tasks.release.risk import Finding, Harm, Severity
 from tasks.risk import rendered
-from tasks.risk.asking import Said, changed, field_path, is_known, rows_say, runs
+from tasks.risk.asking import Said, changed, field_path, is_known, known_as, rows_say, runs
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
-from tasks.risk.type_changes import Cost, Fit, Type, cost, fit, holders, is_other_kind
+from tasks.risk.type_changes import Cost, Fit, Type, cost, fit, holders, is_other_kind, misfit_condition
 from tasks.risk.weight import weigh
 
 _WHAT_BECOMES = {
@@ -62,13 +62,30 @@ def _followers(case: Case, own: _Change) -> list[_Change]:
 
 def _two_columns(case: Case, change: _Change) -> tuple[str, ...]:
     table, column = rendered.quoted(change.table), rendered.quoted(change.column)
+    if change.own and (changed(case)[0] or {}).get("primary_key"):
+        beside = rendered.quoted(f"{change.column}_new")
+        return (
+            (
+                f"Add {change.column}_new beside it, and a trigger that copies {column} into it on every INSERT: "
+                f"ALTER TABLE {table} ADD COLUMN {beside} {change.new};"
+            ),
+            (
+                f"Copy {column} in batches; CREATE UNIQUE INDEX CONCURRENTLY on {beside}; CHECK ({beside} IS NOT NULL) "
+                "NOT VALID and VALIDATE; the same for every column that refers to it."
+            ),
+            (
+                "Then exchange the two columns' names and the primary key (ADD PRIMARY KEY USING INDEX) in one short "
+                "transaction, with the sequence; or apply the migration as it is within a maintenance window."
+            ),
+        )
+    field = field_path(case) if change.own else f"the field of {change.table}.{change.column}"
     return (
         (
             f"Add a column of type {change.new} beside it: ALTER TABLE {table} ADD COLUMN "
             f"{rendered.quoted(change.column + '_new')} {change.new} NULL; (AddField with null=True)."
         ),
         f"Release code (or a trigger) that writes both; copy {column} in batches; read the new one.",
-        f"In a later release drop the old column and give {field_path(case)} the new one by db_column.",
+        f"In a later release drop the old column and give {field} the new one by db_column.",
     )
 
 
@@ -205,27 +222,34 @@ class NarrowColumnType(Rule):
             return case.facts.misfits(table, columns[0], change.new)
 
         said = rows_say(case, change.table, [old["column"]], ask)
-        where = f"{change.table}.{change.column}"
+        where = f"{known_as(case, change.table)}.{change.column}"
         column = rendered.quoted(change.column)
+        broken = said.said is Said.BROKEN
+        harm: Harm = self.harm
         if said.said is Said.HELD:
             if case.history.column_now(change.table, old["column"]) is None:
                 return
             message = f"All values of {where} fit {change.new}, but running code may still write some that do not."
             severity: Severity = "medium"
-        else:
+        elif broken:
             message = f"Values of {where} that do not fit {change.new} {_WHAT_BECOMES[fits]}."
-            severity = "blocked" if said.said is Said.BROKEN and fits is Fit.REFUSED else "high"
+            severity, harm = ("blocked", "fails") if fits is Fit.REFUSED else ("high", "loss")
+        else:
+            message = f"Values of {where} that do not fit {change.new}, if there are any, {_WHAT_BECOMES[fits]}."
+            severity = "unknown"
+        misfits = misfit_condition(column, change.old, change.new)
         yield self.finding(
             case,
             message,
-            evidence=said.evidence,
+            evidence=said.evidence if said.said is not Said.NOT_ASKED else [],
             mitigation=(
-                "Let the release before it write only what fits, and mend the rest: "
-                + rendered.selecting(change.table, f"{column}::text <> {column}::{change.new}::text"),
+                "Let the release before it write only what fits, and mend the rest"
+                + (f": {rendered.selecting(change.table, misfits)}" if misfits else " in batches."),
                 f"Or leave the type as it is and validate the length or range in Python: {field_path(case)}.",
             ),
-            subject=where,
+            subject=f"{change.table}.{change.column}",
             severity=severity,
+            harm=harm,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tasks.release.risk import Finding
 from tasks.risk import rendered
 from tasks.risk.asking import Said, changed, known_as, made_in, row_count, rows_say, runs, sql_now
-from tasks.risk.django_code import field_operation, run_sql
+from tasks.risk.django_code import field_code, field_operation, operation_code, run_sql
 from tasks.risk.facts import Answer, Count
 from tasks.risk.rule import Case, Rule
 from tasks.risk.unique_index import Unique, unique_of
@@ -113,14 +113,21 @@ class AddUnique(Rule):
             kind = "PRIMARY KEY" if added.what == "primary key" else "UNIQUE"
             constrain = f"ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}{later}"
             adopt = [run_sql(constrain, f"ALTER TABLE {table} DROP CONSTRAINT {name}")]
-        # Of text there is an index for LIKE besides.
-        beside = [] if added.is_index or len(columns) != 1 else rendered.indexes(case.migration, added.table, columns[0])
+        # Of text there is an index for LIKE besides, unless the column had an index before.
+        alone = added.is_index or len(columns) != 1 or (changed(case)[0] or {}).get("index")
+        beside = [] if alone else rendered.indexes(case.migration, added.table, columns[0])
         built_first = [built, *(rendered.concurrently(one) for one in beside)]
         first = ", ".join(run_sql(one, rendered.dropping(one)) for one in built_first)
+        as_it_is = operation_code(case)
+        if added.new_column:
+            names = f'"{str(case.operation["model"]).lower()}", "{case.operation["fields"][0]["name"]}"'
+            as_it_is = f"migrations.AlterField({names}, {field_code(case)})"
         steps = (
             f"In a migration of its own with atomic = False: {first}.",
-            f"In the one after: migrations.SeparateDatabaseAndState(database_operations=[{', '.join(adopt)}], "
-            "state_operations=[<this operation>]).",
+            (
+                f"In the one after: migrations.SeparateDatabaseAndState(database_operations=[{', '.join(adopt)}], "
+                f"state_operations=[{as_it_is}])."
+            ),
         )
         if added.new_column:
             return (f"Add the column without it: {field_operation(case, without=('unique',))}.", *steps)

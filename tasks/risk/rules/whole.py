@@ -10,6 +10,7 @@ from tasks.risk.data_migrations import read_code
 from tasks.risk.history import History, Operation
 from tasks.risk.rule import Case, Rule
 from tasks.risk.spots import Spot, is_unknown, runs, spots
+from tasks.risk.sql_actions import understood
 from tasks.risk.type_changes import Cost, cost
 from tasks.risk.vocabulary import words
 from tasks.risk.weight import weigh
@@ -304,7 +305,11 @@ def _second_time(case: Case, *, is_last: bool) -> str:
         return _sql_second_time(spots(case))
     if operation["sql"] is not None:
         found = spots(case)
-        return _sql_second_time(found[:-1] if is_last else found)
+        if is_last and operation["sql"]:  # the last text is sent as one: it is carried out wholly, or not at all
+            last = [action for _, actions in understood(operation["sql"][-1]) for action in actions]
+            if not any(action.kind == "transaction" for action in last):
+                found = found[: len(found) - len(last)]
+        return _sql_second_time(found)
     return "" if is_last or is_unknown(operation) or _can_be_repeated(operation) else _TWICE
 
 

@@ -50,6 +50,35 @@ def test_sarif() -> None:
     assert accepted["suppressions"] == [{"kind": "inSource", "justification": "quiet"}]
 
 
+def test_sarif_is_what_code_scanning_takes() -> None:
+    """The parts of the 2.1.0 schema, and of GitHub's limits to it, that concern what is written."""
+    odd = (
+        finding(file="apps/a b/100%#ü.py", line=None),
+        finding(file=None, line=None, rule="drift", severity="unknown"),
+        finding(file="/usr/lib/site packages/x.py", line=0),
+        finding(suppressed=ACCEPTED),
+    )
+    log = json.loads(told("sarif", *odd))
+    assert log["version"] == "2.1.0"
+    [run] = log["runs"]
+    driver = run["tool"]["driver"]
+    assert driver["name"]
+    assert len({rule["id"] for rule in driver["rules"]}) == len(driver["rules"])
+    for result in run["results"]:
+        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] in {"none", "note", "warning", "error"}
+        assert result["message"]["text"]
+        [location] = result["locations"]
+        place = location["physicalLocation"]
+        assert place["region"]["startLine"] >= 1
+        uri = place["artifactLocation"]["uri"]
+        assert re.fullmatch(r"(?:[\w.~!$&'()*+,;=:@/-]|%[0-9A-F]{2})+", uri, re.ASCII)
+        assert not uri.startswith("/")
+    uris = [result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in run["results"]]
+    assert uris[0] == "backend/apps/a%20b/100%25%23%C3%BC.py"
+    assert uris[2] == "file:///usr/lib/site%20packages/x.py"
+
+
 def test_text_names_every_migration_its_level_and_what_to_do() -> None:
     text = told("text", finding(), finding(suppressed=ACCEPTED))
     assert f"{LABEL}: medium\n" in text
@@ -63,6 +92,16 @@ def test_github() -> None:
     line = told("github", finding(message="100 %\nof it"))
     assert line.startswith("::warning file=backend/apps/documents/migrations/0002_document_category.py,line=12,title=")
     assert "100 %25%0Aof it" in line
+
+
+def test_an_annotation_can_be_read_and_the_worst_comes_first() -> None:
+    long = finding(message="m" * 300, evidence=tuple("e" * 200 for _ in range(10)))
+    first, second = told("github", long, finding(severity="high")).splitlines()
+    assert first.startswith("::error ")
+    text = second.rpartition("::")[2].replace("%0A", "\n")
+    assert len(text) < 1100
+    assert text.splitlines()[-1] == "... (`runbook check` shows the rest)"
+    assert all(set(line) == {"e"} for line in text.splitlines()[1:-1])
 
 
 @pytest.mark.parametrize("form", ["github", "sarif", "json", "text"])

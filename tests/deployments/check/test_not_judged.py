@@ -57,11 +57,13 @@ def test_an_alias_that_is_not_there(shop: Project) -> None:
 
 
 def test_settings_of_sqlite(shop: Project) -> None:
-    lite = 'from site_settings import *\nDATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "x"}}\n'
+    lite = (
+        'from site_settings import *\nDATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "x"}}\n'
+    )
     shop.write("lite.py", lite)
     commit(shop, "sqlite")
     told = refused(shop, "--base", "HEAD", "--settings", "lite")
-    assert "is sqlite, PostgreSQL is needed" in told
+    assert "'default' is sqlite3, not PostgreSQL" in told
     assert "--settings" in told
 
 

@@ -66,7 +66,14 @@ def wait_for(process: subprocess.Popen[str], words: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_a_migration_is_tried(shop: Project, tmp_path: Path, number: signal.Signals) -> None:
     marker = tmp_path / "begun"
-    head = f"def wait(apps, schema_editor):\n    open({str(marker)!r}, 'w').close()\n    import time\n    time.sleep(300)\n"
+    head = f"""
+        import time
+
+
+        def wait(apps, schema_editor):
+            open({str(marker)!r}, "w").close()
+            time.sleep(300)
+        """
     run = "migrations.RunPython(wait, migrations.RunPython.noop),"
     shop.migration("shop", "0002_wait", run, after="0001_initial", head=head)
     commit(shop, "patience")

@@ -57,6 +57,30 @@ COLUMNS = (
         "add_key_with_value",
         add('models.ForeignKey("Owner", models.CASCADE, default=1, db_index=False)'),
         live={"add-not-null-column": "high", "add-foreign-key": "medium"},
+        static={"add-not-null-column": "high", "add-foreign-key": "medium", "orphans": "unknown"},
+    ),
+    case(
+        "add_key_with_value_that_is_not_there",
+        add('models.ForeignKey("Owner", models.CASCADE, default=0, db_index=False)'),
+        live={"add-not-null-column": "high", "add-foreign-key": "medium", "orphans": "blocked"},
+        static={"add-not-null-column": "high", "add-foreign-key": "medium", "orphans": "unknown"},
+    ),
+    case(
+        "add_constant_kept_in_the_database",
+        add("models.IntegerField(default=1)")
+        + ', migrations.RunSQL("ALTER TABLE {app}_thing ALTER COLUMN extra SET DEFAULT 1", "")',
+    ),
+    case(
+        "add_constant_kept_by_a_later_migration",
+        add("models.IntegerField(default=1)"),
+        alter("extra", "models.IntegerField(db_default=1)"),
+    ),
+    case(
+        "add_constant_kept_and_lost",
+        add("models.IntegerField(default=1)"),
+        'migrations.RunSQL("ALTER TABLE {app}_thing ALTER extra SET DEFAULT 1", "")',
+        'migrations.RunSQL("ALTER TABLE {app}_thing ALTER extra DROP DEFAULT", "")',
+        live={"add-not-null-column": "high"},
     ),
     case("add_positive", add("models.PositiveIntegerField(null=True)"), live={"add-check": "medium"}),
     case(
@@ -113,6 +137,13 @@ REMOVALS = (
     case("add_and_remove", add("models.IntegerField(null=True)"), 'migrations.RemoveField("thing", "extra")'),
     case("delete_model", 'migrations.DeleteModel("Child")', live=_GONE_TABLE),
     case("delete_empty_model", 'migrations.DeleteModel("Void")', live={"remove-table": "high"}, static=_GONE_TABLE),
+    case(
+        "delete_model_behind_a_field",
+        NEW_TABLE.replace("Fresh", "Label")
+        + add('models.ManyToManyField("Owner", related_name="+", through="Child")', "kids", "label")
+        + ', migrations.DeleteModel("Label"), migrations.DeleteModel("Child")',
+        live=_GONE_TABLE,
+    ),
     case("delete_new_model", NEW_TABLE, 'migrations.DeleteModel("Fresh")'),
     case("create_model", NEW_TABLE),
 )
@@ -124,6 +155,14 @@ RENAMES = (
         alter("note", 'models.TextField(db_column="note")') + ', migrations.RenameField("thing", "note", "remark")',
     ),
     case("column_name", alter("note", 'models.TextField(db_column="remark")'), live={"rename-column": "high"}),
+    case(
+        "rename_twice",
+        'migrations.RenameField("thing", "note", "remark")',
+        'migrations.RenameField("thing", "remark", "words")',
+        'migrations.RenameModel("Child", "Kid")',
+        'migrations.RenameModel("Kid", "Kin")',
+        live={"rename-column": "high", "rename-table": "high"},
+    ),
     case("rename_new_field", add("models.IntegerField(null=True)"), 'migrations.RenameField("thing", "extra", "more")'),
     case("rename_model", 'migrations.RenameModel("Child", "Kid")', live={"rename-table": "high"}),
     case(
@@ -131,6 +170,13 @@ RENAMES = (
         'migrations.AlterModelTable("child", "{app}_child"), migrations.RenameModel("Child", "Kid")',
     ),
     case("table_name", 'migrations.AlterModelTable("child", "kids")', live={"rename-table": "high"}),
+    case("table_in_schema", 'migrations.AlterModelTable("child", \'far"."kids\')', live={"rename-table": "high"}),
+    case(
+        "rename_and_add",
+        'migrations.RenameModel("Child", "Kid")',
+        add("models.IntegerField(default=1)", model="kid"),
+        live={"rename-table": "high", "add-not-null-column": "high"},
+    ),
     case("rename_with_tags", 'migrations.RenameModel("Thing", "Item")', live={"rename-table": "high"}),
     case("rename_many_to_many", 'migrations.RenameField("thing", "tags", "labels")', live={"rename-table": "high"}),
     case(

@@ -42,25 +42,39 @@ TYPES = (
         "shorter_that_fits",
         alter("name", "models.CharField(max_length=20)"),
         live={"rewrite-column-type": "high", "narrow-column-type": "medium"},
-        static={"rewrite-column-type": "high", "narrow-column-type": "high"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown"},
     ),
     case(
         "too_short",
         alter("name", "models.CharField(max_length=3)"),
         live={"rewrite-column-type": "high", "narrow-column-type": "blocked"},
-        static={"rewrite-column-type": "high", "narrow-column-type": "high"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown"},
     ),
     case(
         "text_is_cut",
         alter("note", "models.CharField(max_length=20)"),
         live={"rewrite-column-type": "high", "narrow-column-type": "high"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown"},
     ),
     case("day_to_time", alter("day", "models.DateTimeField()"), live={"rewrite-column-type": "high"}),
     case(
         "number_to_text",
         alter("n", "models.CharField(max_length=20)"),
         live={"rewrite-column-type": "high", "narrow-column-type": "medium", "change-column-kind": "high"},
-        static={"rewrite-column-type": "high", "narrow-column-type": "high", "change-column-kind": "high"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown", "change-column-kind": "high"},
+    ),
+    case(
+        "text_to_number",
+        alter("code", "models.IntegerField()"),
+        sql="UPDATE {app}_thing SET code = n",
+        live={"rewrite-column-type": "high", "narrow-column-type": "medium", "change-column-kind": "high"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown", "change-column-kind": "high"},
+    ),
+    case(
+        "to_fewer_digits",
+        alter("price", "models.DecimalField(max_digits=8, decimal_places=1)"),
+        live={"rewrite-column-type": "high", "narrow-column-type": "medium"},
+        static={"rewrite-column-type": "high", "narrow-column-type": "unknown"},
     ),
     case("impossible", alter("n", "models.UUIDField()"), live={"impossible-cast": "blocked"}),
     case("key_to_bigint", alter("id", "models.BigAutoField(primary_key=True)"), live={"rewrite-column-type": "high"}),
@@ -78,29 +92,35 @@ TYPES = (
 )
 
 _NULLS = {"set-not-null": "medium", "null-insert": "high"}
+_UNKNOWN = {**_NULLS, "null-values": "unknown"}
 _CHECKED = {"null-insert": "high"}
 _NOT_NULL = CHECK.format("whole__isnull=False")
 NULLS = (
-    case("not_null", alter("whole", "models.IntegerField()"), live=_NULLS),
-    case("not_null_with_old_default", alter("kept", "models.IntegerField(default=7)"), live={"set-not-null": "medium"}),
+    case("not_null", alter("whole", "models.IntegerField()"), live=_NULLS, static=_UNKNOWN),
+    case(
+        "not_null_with_old_default",
+        alter("kept", "models.IntegerField(default=7)"),
+        live={"set-not-null": "medium"},
+        static={"set-not-null": "medium", "null-values": "unknown"},
+    ),
     case(
         "not_null_over_nulls",
         alter("half", "models.IntegerField()"),
         live={**_NULLS, "null-values": "blocked"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case(
         "not_null_after_filling",
         FILLING,
         alter("half", "models.IntegerField()"),
         live={**_NULLS, "null-values": "unknown"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case(
         "not_null_with_default",
         alter("half", "models.IntegerField(default=0)"),
         live={**_NULLS, "null-values": "high"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case("drop_default", alter("rank", "models.IntegerField()"), live={"drop-default": "high"}),
     case("drop_python_default", alter("kept", "models.IntegerField(null=True)")),
@@ -109,7 +129,7 @@ NULLS = (
         add("models.IntegerField(null=True)"),
         alter("extra", "models.IntegerField()"),
         live={**_NULLS, "null-values": "blocked"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case("null", alter("n", "models.IntegerField(null=True)")),
     case(
@@ -148,7 +168,7 @@ NULLS = (
         alter("whole", "models.IntegerField()"),
         sql="ALTER TABLE {app}_thing ADD CHECK (whole IS NOT NULL) NOT VALID",
         live={"set-not-null": "medium"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case(
         "not_null_after_written_check",
@@ -160,20 +180,20 @@ NULLS = (
         "not_null_after_live_check",
         alter("whole", "models.IntegerField()"),
         sql="ALTER TABLE {app}_thing ADD CHECK (whole IS NOT NULL)",
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case(
         "not_null_of_empty",
         alter("name", 'models.CharField(max_length=50, default="")', model="void"),
         live={"null-insert": "high"},
-        static=_NULLS,
+        static=_UNKNOWN,
     ),
     case(
         "added_and_not_null",
         add("models.IntegerField(null=True)"),
         alter("extra", "models.IntegerField(db_default=1)"),
         live={"set-not-null": "medium", "null-values": "high"},
-        static={"set-not-null": "medium"},
+        static={"set-not-null": "medium", "null-values": "unknown"},
     ),
     case("new_not_null", NEW_TABLE, alter("name", "models.CharField(max_length=9)", model="fresh")),
 )

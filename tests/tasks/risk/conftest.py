@@ -28,7 +28,11 @@ from django.contrib.postgres.operations import AddConstraintNotValid, AddIndexCo
 from django.db.models import functions
 
 def fill(apps, schema_editor):
-    pass
+    Thing = apps.get_model("{app}", "Thing")
+    Thing.objects.filter(half=None).update(half=0)
+
+def fill_owners(apps, schema_editor):
+    apps.get_model("{app}", "Owner").objects.filter(name="").update(name="nobody")
 
 def make():
     return str(uuid.uuid4())
@@ -74,7 +78,7 @@ def cases(
                 f"m{number}",
                 operations.replace("{app}", case.name),
                 after=f"m{number - 1}",
-                head=HEAD,
+                head=HEAD.replace("{app}", case.name),
                 body="" if case.atomic else "atomic = False",
             )
     told = made.probe("identity", "plan")

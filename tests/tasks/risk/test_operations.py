@@ -101,6 +101,23 @@ def test_serving_code_that_has_no_such_field_is_not_broken(
     assert set(named(found)) == rules
 
 
+TAGGED = "tags = models.ManyToManyField(Owner)"
+
+
+@pytest.mark.parametrize(("field", "rules"), [(TAGGED, {"remove-table", "lose-table"}), ("", {"lose-table"})])
+def test_serving_code_that_has_the_many_to_many_field_is_broken(
+    cases: Cases, tmp_path: Path, field: str, rules: set[str]
+) -> None:
+    (tmp_path / "remove_many_to_many").mkdir()
+    for name, text in {
+        "__init__": "",
+        "models": SERVING.format(field=f"n = models.IntegerField()\n    {field}"),
+    }.items():
+        (tmp_path / "remove_many_to_many" / f"{name}.py").write_text(text)
+    found = judge(cases.plan("remove_many_to_many"), NO_FACTS, cases.home, serving=tmp_path).findings
+    assert set(named(found)) == rules
+
+
 ROUTER = """
 class Router:
     def allow_migrate(self, db, app_label, **hints):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fix_postgres import PostgresServer
 from tests.tasks.app.django_projects import Project
-from tests.tasks.risk.hand_written import Case, Judged, judged, rules_of
+from tests.tasks.risk.hand_written import ROWS, Case, Judged, judged, rules_of
 
 UNBATCHED, LOST, NO_WAY_BACK = "unbatched-data-migration", "values-do-not-come-back", "irreversible"
 REAL, OUTSIDE, UNKNOWN = "real-model-in-migration", "outside-call-in-migration", "data-migration-unknown"
@@ -77,6 +78,61 @@ class Order(models.Model):
     class Meta:
         managed = False
 """
+
+RANGES = """
+for start in range(0, 50_001, 5_000):
+    Order.objects.filter(pk__gt=start, pk__lte=start + 5_000).update(fresh=models.F("number") * 1)
+"""
+LAZY_CHUNKS = """
+from itertools import islice
+
+def chunks(rows, size):
+    rows = iter(rows)
+    while chunk := list(islice(rows, size)):
+        yield chunk
+"""
+NULL_BATCHES = """
+for orders in chunks(Order.objects.filter(note__isnull=True).only("pk").iterator(chunk_size=500), 500):
+    for order in orders:
+        order.note = ""
+    with transaction.atomic():
+        Order.objects.bulk_update(orders, ["note"])
+"""
+RAW_BATCHES = """
+while True:
+    with transaction.atomic(), schema_editor.connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE {app}_order SET fresh = 0 WHERE id IN"
+            " (SELECT id FROM {app}_order WHERE fresh IS NULL ORDER BY id LIMIT 1000)"
+        )
+        if not cursor.rowcount:
+            return
+"""
+STATEMENTS = """
+STATEMENTS = ("SELECT 1", "SELECT 2")
+
+def run(schema_editor, statement):
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(statement)
+"""
+LISTED = "for statement in STATEMENTS:\n    run(schema_editor, statement)"
+LAMBDAS = "migrations.RunPython(lambda apps, schema_editor: None, lambda apps, schema_editor: None)"
+REFUSING = """
+def refuse(apps, schema_editor):
+    "No way back."
+    raise NotImplementedError("cannot be undone")
+"""
+# Written again as the finding proposes, and run.
+PROPOSED = {
+    "r_update": "Order.objects.filter(number__gt=10).exclude(number=12).update(fresh=models.F('number'))",
+    "r_update_value": "Order.objects.update(code='a value')",
+    "r_save": "for order in Order.objects.all():\n    order.code = order.code.upper()\n    order.save()",
+    "r_rows": "for order in Order.objects.all():\n    order.save()",
+    "r_delete": "Order.objects.filter(number__gt=100).delete()",
+    "r_delete_value": "Order.objects.filter(code__gt='a value').delete()",
+    "r_sql": "schema_editor.execute('UPDATE {app}_order SET fresh = number WHERE number > 10 OR number < 5')",
+    "r_sql_value": "schema_editor.execute(\"DELETE FROM {app}_order WHERE code > 'a value'\")",
+}
 
 CASES = [
     # dangerous
@@ -196,6 +252,76 @@ CASES = [
         "migrations.RunPython(Filler(), migrations.RunPython.noop)",
         "class Filler:\n    def __call__(self, apps, schema_editor):\n        pass\n",
     ),
+    one("p_editor_remove", "sql-remove", "schema_editor.remove_field(Order, Order._meta.get_field('note'))"),
+    one("p_editor_drop", "sql-remove", "schema_editor.delete_model(Tiny)"),
+    one(
+        "p_editor_rename",
+        "sql-rename sql-still-named",
+        "schema_editor.alter_db_table(Order, '{app}_order', '{app}_orders')",
+    ),
+    one(
+        "p_editor_index",
+        "sql-add-index",
+        "schema_editor.add_index(Order, models.Index(fields=['-number'], name='e'))",
+    ),
+    one(
+        "p_editor_unique",
+        "sql-add-constraint",
+        "schema_editor.add_constraint(Order, models.UniqueConstraint(fields=['number'], name='e'))",
+    ),
+    one(
+        "p_editor_alter",
+        UNKNOWN,
+        "schema_editor.alter_field(Order, Order._meta.get_field('note'), models.TextField())",
+    ),
+    one("p_ranges_atomic", UNBATCHED, RANGES),
+    one(
+        "p_raw_batches_held",
+        "sql-unbatched-change",
+        "with transaction.atomic():\n" + "\n".join(f"    {line}" for line in RAW_BATCHES.splitlines()),
+        atomic=False,
+    ),
+    one(
+        "p_statements",
+        "sql-unbatched-change",
+        LISTED,
+        before=STATEMENTS.replace("SELECT 2", "UPDATE {app}_order SET fresh = 1"),
+    ),
+    one(
+        "p_lambdas",
+        UNBATCHED,
+        "pass",
+        operations=LAMBDAS.replace("None", "apps.get_model('{app}', 'Order').objects.update(fresh=1)", 1),
+    ),
+    one(
+        "p_refuses",
+        NO_WAY_BACK,
+        "Tiny.objects.get_or_create(name='x')",
+        before=REFUSING,
+        operations="migrations.RunPython(forward, refuse)",
+    ),
+    one(
+        "p_vendor",
+        UNBATCHED,
+        "if schema_editor.connection.vendor != 'postgresql':\n    return\nOrder.objects.update(fresh=1)",
+    ),
+    one(
+        "p_vendor_in",
+        UNBATCHED,
+        "if schema_editor.connection.vendor in ('mysql', 'postgresql'):\n    Order.objects.update(fresh=1)",
+    ),
+    one(
+        "p_values_not_named",
+        f"{UNBATCHED} {LOST}",
+        "values = {'code': 'x'}\nOrder.objects.update(**values)\nOrder.objects.update(**values)",
+    ),
+    one(
+        "p_connection",
+        OUTSIDE,
+        "psycopg.connect('')",
+        before="try:\n    import psycopg\nexcept ImportError:\n    psycopg = None\n",
+    ),
+    one("p_made_of_itself", UNKNOWN, "schema_editor.execute(SQL)", before="SQL = 'SELECT 1'\nSQL = SQL + ', 2'\n"),
     # harmless
     one("s_slices", "", SLICES, atomic=False),
     one(
@@ -279,6 +405,54 @@ CASES = [
         ),
         atomic=False,
     ),
+    one("s_ranges", "", RANGES, atomic=False),
+    one("s_raw_batches_committed", "", RAW_BATCHES, atomic=False),
+    one("s_statements", "", LISTED, before=STATEMENTS),
+    one("s_lambdas", "", "pass", operations=LAMBDAS),
+    one("s_nulls", "", SLICES.replace("pk__gt=last", "note=None").replace("fresh=1", "note=''"), atomic=False),
+    one(
+        "s_null_rows",
+        "",
+        "for order in Order.objects.filter(note__isnull=True):\n    order.note = ''\n    order.save()",
+        atomic=False,
+    ),
+    one("s_null_batches", "", NULL_BATCHES, atomic=False, before=LAZY_CHUNKS),
+    one(
+        "s_vendor",
+        "",
+        "if schema_editor.connection.vendor == 'sqlite':\n    schema_editor.execute('PRAGMA foreign_keys = OFF')",
+    ),
+    one(
+        "s_vendor_else",
+        "",
+        "if connection.vendor.startswith('postgres'):\n    pass\nelse:\n    Order.objects.update(fresh=1)",
+    ),
+    one(
+        "s_vendor_not",
+        "",
+        "if not schema_editor.connection.vendor == 'mysql':\n    return\nOrder.objects.update(fresh=1)",
+    ),
+    one(
+        "s_router",
+        "",
+        "alias = router.db_for_write(Order)\nif router.allow_migrate(alias, '{app}'):\n"
+        "    Tiny.objects.using(alias).get_or_create(name='x')",
+        before="from django.db import router\n",
+    ),
+    one(
+        "s_sequences",
+        "",
+        "for statement in schema_editor.connection.ops.sequence_reset_sql(no_style(), [Order]):\n"
+        "    schema_editor.execute(statement)",
+        before="from django.core.management.color import no_style\n",
+    ),
+    one(
+        "s_composed",
+        "",
+        "sql.Identifier('x')",
+        before="try:\n    from psycopg import sql\nexcept ImportError:\n    sql = None\n",
+    ),
+    one("s_editor", "", "schema_editor.execute('SELECT 1 FROM ' + schema_editor.quote_name(Order._meta.db_table))"),
     Case("s_noop", (), "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop)"),
     Case(
         "s_partial",
@@ -308,6 +482,7 @@ CASES = [
         own_app=True,
     ),
 ]
+CASES += [Case(name, (), FORWARD, code(body), own_app=True) for name, body in PROPOSED.items()]
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +497,45 @@ def found(
     postgres.drop_database(database)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.name not in PROPOSED], ids=lambda case: case.name)
 def test_what_a_data_migration_does(found: Judged, case: Case) -> None:
     assert rules_of(found.findings(case)) == case.expected
+
+
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def test_columns_that_the_code_does_not_name_are_told_as_such_and_once(found: Judged) -> None:
+    said = [finding.message for finding in found.findings(named("p_values_not_named"))]
+    assert len(said) == 2
+    assert any("overwrites columns of shop_order;" in message for message in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "left"),
+    [
+        ("r_update", "fresh = number", ROWS - 11),
+        ("r_update_value", "code <> 'code ' || number", 0),
+        ("r_save", "code <> 'code ' || number", 0),
+        ("r_rows", "code <> 'code ' || number", 0),
+        ("r_delete", "true", 100),
+        ("r_delete_value", "true", ROWS),
+        ("r_sql", "fresh = number", ROWS - 6),
+        ("r_sql_value", "true", ROWS),
+    ],
+)
+def test_what_is_proposed_instead_can_be_run_as_it_is_given(found: Judged, name: str, changed: str, left: int) -> None:
+    case, project = named(name), found.project
+    finding = next(each for each in found.findings(case) if "unbatched" in each.rule)
+    assert "a value" not in " ".join((*finding.mitigation, *finding.evidence))
+    [code] = [step.removeprefix("Django:\n") for step in finding.mitigation if step.startswith("Django:\n")]
+    assert "isnull" not in code
+    assert finding.file is not None
+    (project.home / finding.file).write_text(code + "\n", encoding="utf-8")
+    with psycopg.connect(project.server.dsn(project.database), autocommit=True) as connection:
+        for constraint in ("old", "key"):  # which its rows violate
+            connection.execute(f"ALTER TABLE {name}_order DROP CONSTRAINT {name}_{constraint}".encode())
+        project.manage("migrate", name, "--verbosity=0")
+        row = connection.execute(f"SELECT count(*) FROM {name}_order WHERE {changed}".encode()).fetchone()
+    assert row == (left,)

@@ -21,6 +21,18 @@ from tests.tasks.risk.no_database import NoDatabase
 NEW_TABLE = "CREATE TABLE shop_log (id bigserial PRIMARY KEY, order_id bigint, at timestamptz DEFAULT now())"
 AUDIT = "CREATE FUNCTION shop_audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note = ''x''; RETURN NEW; END $$"
 
+MODELS = """
+from django.db import models
+
+
+class Order(models.Model):
+    number = models.IntegerField()
+
+
+class Tiny(models.Model):
+    name = models.TextField()
+"""
+
 
 def one(name: str, expected: str, *statements: str, atomic: bool = True, text: bool = False) -> Case:
     """RunSQL of a list of statements, or of one text, with a reverse that does nothing."""
@@ -39,6 +51,31 @@ CASES = [
         "CREATE UNIQUE INDEX IF NOT EXISTS i ON ONLY public.shop_order USING btree (number)",
     ),
     one("d_duplicates", "sql-add-index", "CREATE UNIQUE INDEX i ON shop_order (note)"),
+    one(
+        "d_duplicates_concurrently",
+        "sql-add-index",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON shop_order (note)",
+        atomic=False,
+    ),
+    one(
+        "d_duplicate_expressions",
+        "sql-add-index",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON shop_order (lower(left(code, 6)))",
+        atomic=False,
+    ),
+    one(
+        "d_duplicate_under_condition",
+        "sql-add-index",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON shop_order (note) WHERE fresh IS NULL",
+        atomic=False,
+    ),
+    one(
+        "d_unique_of_column_just_filled",
+        "sql-add-index",
+        "ALTER TABLE shop_order ADD COLUMN IF NOT EXISTS a integer DEFAULT 7",
+        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON shop_order (a)",
+        atomic=False,
+    ),
     one("d_reindex", "sql-add-index", "REINDEX TABLE shop_order"),
     one("d_concurrently", "sql-concurrently-in-transaction", "CREATE INDEX CONCURRENTLY i ON shop_order (number)"),
     one(
@@ -69,6 +106,7 @@ CASES = [
     one("d_exclusion", "sql-rewrite-table", "ALTER TABLE shop_order ADD CONSTRAINT e EXCLUDE (number WITH =)"),
     one("d_type", "sql-change-column-type", "ALTER TABLE shop_order ALTER COLUMN number TYPE bigint"),
     one("d_type_narrow", "sql-change-column-type", "ALTER TABLE shop_order ALTER code TYPE varchar(20)"),
+    one("d_type_misfit", "sql-change-column-type", "ALTER TABLE shop_order ALTER code TYPE varchar(2)"),
     one("d_type_tiny", "sql-change-column-type", "ALTER TABLE shop_tiny ALTER name TYPE varchar(3)"),
     one("d_type_of_view", "sql-change-column-type", "ALTER TABLE shop_customer ALTER name TYPE text"),
     one("d_drop_column", "sql-remove", "ALTER TABLE shop_order DROP COLUMN IF EXISTS note"),
@@ -156,9 +194,53 @@ CASES = [
         "CREATE INDEX i ON shop_order (number)",
     ),
     one("d_database", "squawk-ban-drop-database", "DROP DATABASE shop", atomic=False),
+    Case(
+        "d_still_named",
+        ("sql-remove", "sql-still-named"),
+        "migrations.RunSQL('ALTER TABLE {app}_order DROP COLUMN note', migrations.RunSQL.noop,"
+        " state_operations=[migrations.RemoveField('Order', 'note')])",
+        files={
+            "{app}/models.py": MODELS,
+            "{app}/reports.py": "from .models import Order\n\n\ndef noted():\n"
+            "    return Order.objects.filter(note='')\n",
+        },
+        own_app=True,
+    ),
+    Case(
+        "d_model_names",
+        ("sql-remove", "sql-rename", "sql-still-named"),
+        [
+            "migrations.RunSQL('ALTER TABLE {app}_order DROP COLUMN number', migrations.RunSQL.noop)",
+            "migrations.RunSQL('ALTER TABLE {app}_tiny RENAME TO {app}_small', migrations.RunSQL.noop)",
+        ],
+        files={"{app}/models.py": MODELS},
+        own_app=True,
+    ),
+    Case(
+        "d_made_again",
+        ("sql-remove",),
+        "migrations.RunSQL(['ALTER TABLE {app}_order DROP COLUMN number',"
+        " 'ALTER TABLE {app}_order ADD COLUMN number bigint'], migrations.RunSQL.noop)",
+        files={"{app}/models.py": MODELS},
+        own_app=True,
+    ),
     Case("d_no_reverse", ("irreversible",), "migrations.RunSQL('CREATE EXTENSION IF NOT EXISTS pg_trgm')"),
     # harmless
     one("h_concurrently", "", "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON shop_order (number)", atomic=False),
+    one(
+        "h_unique_under_condition",
+        "",
+        "CREATE UNIQUE INDEX CONCURRENTLY i ON shop_order (upper(code)) WHERE number > 5",
+        atomic=False,
+    ),
+    one(
+        "h_unique_of_empty_column",
+        "",
+        "ALTER TABLE shop_order ADD COLUMN IF NOT EXISTS a integer",
+        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON shop_order (a)",
+        atomic=False,
+    ),
+    one("h_unique", "", "CREATE UNIQUE INDEX CONCURRENTLY i ON shop_order (number, code)", atomic=False),
     one("h_index_tiny", "", "CREATE INDEX i ON shop_tiny (name)"),
     one("h_index_empty", "", "CREATE UNIQUE INDEX i ON shop_empty (name)"),
     one("h_drop_index", "", "DROP INDEX IF EXISTS i"),
@@ -298,6 +380,10 @@ def named(name: str) -> Case:
     "name",
     [
         "d_duplicates",
+        "d_duplicates_concurrently",
+        "d_duplicate_expressions",
+        "d_duplicate_under_condition",
+        "d_type_misfit",
         "d_concurrently",
         "d_not_null",
         "d_set_not_null_nulls",
@@ -321,6 +407,56 @@ def test_what_only_a_fact_makes_harmless_is_named_without_facts(found: Judged, n
 @pytest.mark.parametrize("name", ["h_add_default", "h_not_valid", "h_new_table", "h_concurrently", "h_update_one"])
 def test_what_is_harmless_by_itself_needs_no_facts(found: Judged, name: str) -> None:
     assert found.without_database(named(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("d_unique_index", NoDatabase()),
+        ("h_unique", NoDatabase()),
+        ("d_unique", NoDatabase()),
+        ("d_check", NoDatabase()),
+        ("d_foreign_key", NoDatabase()),
+        ("d_set_not_null", NoDatabase()),
+        ("d_type_narrow", NoDatabase()),
+        ("d_duplicate_expressions", NoDatabase()),
+        ("d_unique_of_column_just_filled", None),
+    ],
+)
+def test_what_rows_may_make_fail_is_said_where_nobody_asked_them(
+    found: Judged, name: str, facts: NoDatabase | None
+) -> None:
+    open_ones = [finding for finding in found.findings(named(name), facts) if finding.severity == "unknown"]
+    assert [finding.harm for finding in open_ones] == ["fails"]
+    assert "not known here" in open_ones[0].message
+
+
+def test_lines_of_the_new_code_that_name_what_sql_takes_away_are_told(found: Judged) -> None:
+    [finding] = [each for each in found.findings(named("d_still_named")) if each.rule == "sql-still-named"]
+    assert (finding.file, finding.line, finding.harm) == ("d_still_named/reports.py", 5, "new code")
+    assert "Order.objects.filter" in " ".join(finding.evidence)
+    told = [each.message for each in found.findings(named("d_model_names")) if each.rule == "sql-still-named"]
+    assert len(told) == 2
+
+
+def test_lines_of_the_old_code_are_told(found: Judged, tmp_path: Path) -> None:
+    case = named("d_still_named")
+    old = tmp_path / case.app
+    (old / "migrations").mkdir(parents=True)
+    (old / "migrations" / "__init__.py").touch()
+    (old / "models.py").write_text(MODELS.replace("number", "note"), encoding="utf-8")
+    pending = tuple(each for each in found.plan.pending if each.name in case.migrations)
+    plan = found.plan.model_copy(update={"pending": pending})
+    findings = judge(plan, NoDatabase(), found.home, tmp_path).findings
+    [finding] = [each for each in findings if each.rule == "sql-remove"]
+    assert f"{case.app}/models.py:6" in " ".join(finding.evidence)
+
+
+def test_the_index_is_proposed_as_it_is_written_and_with_a_way_back(found: Judged) -> None:
+    [finding] = found.findings(named("d_unique_index"))
+    said = " ".join(finding.mitigation)
+    assert "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON ONLY public.shop_order USING btree (number)" in said
+    assert "reverse_sql=" in said
 
 
 def test_a_finding_names_file_line_statement_and_what_to_write_instead(found: Judged) -> None:

@@ -90,6 +90,14 @@ class Asking(Tune):
 
 class Mystery(Tune):
     reduces_to_sql = False
+
+class OneWay(Tune):
+    reversible = False
+
+class Marker(Mystery):
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        "Says something to a tool."
+    database_backwards = database_forwards
 """
 
 
@@ -182,7 +190,15 @@ CASES = [
     one("w_not_rendered", "not-rendered", 'Asking("SELECT * FROM never_there"),', head=THIRD_PARTY),
     one("w_mystery", "unknown-operation", 'Mystery("SELECT 1"),', head=THIRD_PARTY),
     one("w_third_party", "sql-remove", 'Tune("ALTER TABLE w_third_party_order DROP COLUMN note"),', head=THIRD_PARTY),
+    one("w_one_way", "irreversible", "OneWay(\"COMMENT ON TABLE w_one_way_order IS 'x'\"),", head=THIRD_PARTY),
     # harmless
+    one("q_marker", "", 'Marker(""),', head=THIRD_PARTY),
+    one(
+        "q_one_text",
+        "",
+        'migrations.RunSQL("ALTER TABLE q_one_text_order ADD a int; SELECT 1", migrations.RunSQL.noop),',
+        atomic=False,
+    ),
     one("q_fields", "", field("a"), field("b")),
     one(
         "q_new_table",
@@ -247,6 +263,11 @@ def found(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_operations_do_to_each_other(found: Judged, case: Case) -> None:
     assert rules_of(found.findings(case)) == case.expected
+
+
+def test_an_operation_of_ones_own_is_told_which_method_it_lacks(found: Judged) -> None:
+    [finding] = found.findings(next(case for case in CASES if case.name == "w_one_way"))
+    assert "give OneWay a database_backwards()" in " ".join(finding.mitigation)
 
 
 @pytest.mark.parametrize(
