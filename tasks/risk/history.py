@@ -85,13 +85,8 @@ class History:
     def _note_field(
         self, migration: Migration, kind: str, table: str, old: Operation | None, new: Operation | None
     ) -> None:
-        many = [told and told["many_to_many_table"] for told in (old, new)]
-        if many[0] and many[1] and many[0] != many[1]:
-            self._rename_table(many[0], many[1])
-        elif many[1] and not many[0] and rendered.creates_table(migration, many[1]):
-            self.made.add(many[1])
-        elif many[0] and not many[1] and rendered.drops_table(migration, many[0]):
-            self._forget(many[0])
+        behind, behind_new = (told["many_to_many_table"] if told else None for told in (old, new))
+        self._note_table_behind(migration, behind, behind_new)
         before, after = (told["column"] if told and told["type"] else None for told in (old, new))
         if kind == "AddField" and after and table not in self.made:
             self.columns_made.add((table, after))
@@ -105,6 +100,19 @@ class History:
             self._rename_column(table, before, after)
         if old and new and after and old["type"] != new["type"]:
             self.types_changed.add((table, after))
+
+    def _note_table_behind(self, migration: Migration, old: str | None, new: str | None) -> None:
+        """Note what becomes of the table behind a many-to-many field."""
+        if old and new:
+            if old != new:
+                self._rename_table(old, new)
+        elif new and rendered.creates_table(migration, new):
+            self.made.add(new)
+        elif old and rendered.drops_table(migration, old):
+            # A model behind the field goes by an operation of its own.
+            models = {each["table"] for each in migration.operations if each["kind"] == "DeleteModel"}
+            if old not in models:
+                self._forget(old)
 
     def _rename_column(self, table: str, old: str, new: str) -> None:
         now = self.column_now(table, old)
