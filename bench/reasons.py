@@ -127,6 +127,7 @@ OWN = _topics(
     remove_table="drop-table",
     lose_table="drop-table",
     forget_required_column="new-code",
+    sql_still_named="new-code",
     rename_column="rename-column",
     rename_table="rename-table",
     rewrite_column_type="rewrite",
