@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from tasks.app.command import Checkout
-from tasks.app.residence import Requested, Residence, Target, resident
+from tasks.app.residence import UNGUARDED, Requested, Residence, Target, resident
 from tasks.backup.progress import Report
 from tasks.backup.scratch import clone, server_of
 from tasks.backup.verify import Copy
@@ -63,6 +63,8 @@ def rehearse(
         if app.hello.user != plan.database.user:
             as_whom = f"the migrations were tried as {app.hello.user}, not as {plan.database.user}"
             findings += (f"{as_whom}: what the latter has no privilege for does not show",)
+        if not app.hello.early:
+            findings += (UNGUARDED,)
         passage = Passage(server_of(environment), copy.dbname, dbname, plan, app, old, report)
         passage.forward()
         passage.reverse()
