@@ -75,7 +75,8 @@ def test_a_release_goes_to_staging_and_no_secret_is_left_anywhere(
     assert any("documents.0002_document_category is being applied" in line for line in lines)
 
     data = _artifacts(server)
-    assert "```mermaid\ngantt" in data["release-staging"]
+    assert "```mermaid\n" in data["release-staging"]
+    assert "\ngantt\n" in data["release-staging"]
     assert "AccessExclusiveLock" in data["rehearsal-staging"]
     assert "v1.1 is on staging" in data["release-staging"]
     assert 'ADD COLUMN "category"' in data["release-staging"]
