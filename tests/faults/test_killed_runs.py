@@ -29,7 +29,7 @@ def _stop_the_worker(server: PrefectServer, site: Site, _run: Run) -> None:
     server.serve(site)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("death", [_kill_the_flow, _stop_the_worker], ids=["flow-killed", "worker-stopped"])
 def test_a_release_survives_a_death_in_every_long_stage(
     served_by_worker: tuple[PrefectServer, Site], death: Death
@@ -92,7 +92,7 @@ def _until_amid(site: Site, stage: StageName) -> None:
             return bool(site.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
         return True
 
-    until(at_work, f"{stage} at work")
+    until(at_work, f"{stage} at work", within_s=150)
 
 
 @contextmanager
