@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
-import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,20 +67,14 @@ class Repository:
             ConfigurationError: git cannot export the commit.
         """
         with tempfile.TemporaryDirectory(prefix="runbook-base-") as scratch:
-            home = Path(scratch)
-            with tempfile.TemporaryFile() as archive:
-                done = subprocess.run(
-                    ["git", "-C", str(self.top), "archive", "--format=tar", commit],
-                    stdout=archive,
-                    stderr=subprocess.PIPE,
-                    timeout=TIMEOUT_S,
-                    check=False,
-                )
+            home = Path(scratch) / "base"
+            home.mkdir()
+            # An index of its own: the repository's, and its working tree, stay as they are.
+            index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            for command in (["read-tree", commit], ["checkout-index", "--all", "--quiet", f"--prefix={home}/"]):
+                done = _run(self.top, command, index)
                 if done.returncode:
-                    raise ConfigurationError(f"git cannot export {commit[:12]}: {done.stderr.decode(errors='replace')}")
-                archive.seek(0)
-                with tarfile.open(fileobj=archive) as files:
-                    files.extractall(home, filter="data")
+                    raise ConfigurationError(f"git cannot export {commit[:12]}: {done.stderr.strip()}")
             there = home / self.directory.relative_to(self.top)
             if not there.is_dir():
                 raise ConfigurationError(
@@ -102,7 +96,21 @@ def repository_of(directory: Path) -> Repository | None:
 
 def _git(directory: Path, *arguments: str) -> str:
     """What git says; empty where it refuses."""
-    done = subprocess.run(
-        ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    done = _run(directory, arguments)
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _run(
+    directory: Path, arguments: Sequence[str], variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    # Without what a git hook sets, which would lead to its repository.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        ["git", "-C", str(directory), *arguments],
+        env={**inherited, **(variables or {})},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=TIMEOUT_S,
+        check=False,
+    )

@@ -130,12 +130,23 @@ def create_database(server: Database, manifest: Manifest, dbname: str, comment: 
         _create(connection, server, dbname, statement, comment)
 
 
-def copy_database(server: Database, of: str, dbname: str, comment: str) -> None:
-    """Make a copy of a database, with the same owner, encoding and locale; whoever is in it is sent away.
+def refuse_foreign(server: Database, dbname: str) -> None:
+    """Refuse a database that no restore of ours has made, whatever name a mistake has put here.
 
     Raises:
-        DatabaseError: The server cannot be reached or refuses.
+        DatabaseError: It bears no mark of ours, or the server cannot be reached.
     """
+    if not _mark_of(_comments(server).get(dbname)):
+        raise DatabaseError(f"{name_of(server, dbname)} is no scratch database of ours: nothing is done to it")
+
+
+def copy_database(server: Database, of: str, dbname: str, comment: str) -> None:
+    """Make a copy of a scratch database, with the same owner, encoding and locale; whoever is in it is sent away.
+
+    Raises:
+        DatabaseError: It is no scratch database, or the server cannot be reached or refuses.
+    """
+    refuse_foreign(server, of)
     original = sql.Identifier(of)
     with _maintenance(server, COPY_TIMEOUT_S) as connection:
         try:

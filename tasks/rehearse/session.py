@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from tasks.backup.scratch import server_of
+from tasks.backup.scratch import refuse_foreign, server_of
 from tasks.database.connection import connect, explained
 from tasks.release.environment import Environment
 
@@ -39,8 +39,10 @@ def settle(environment: Environment, user: str, dbname: str, *, grants: bool = F
         A sentence for every setting or grant that our role may not make.
 
     Raises:
-        DatabaseError: A server cannot be reached or refuses.
+        DatabaseError: It is no scratch database, or a server cannot be reached or refuses.
     """
+    server = server_of(environment)
+    refuse_foreign(server, dbname)
     with connect(environment.database, "rehearsal: settings") as connection:
         try:
             [(name, everywhere)] = connection.execute(
@@ -66,7 +68,6 @@ def settle(environment: Environment, user: str, dbname: str, *, grants: bool = F
         what = f"the privilege {privilege} of {grantee or 'PUBLIC'}"
         statements.append((what, sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), copy, whom)))
     refused = []
-    server = server_of(environment)
     with connect(server, "rehearsal: settings", dbname=server.maintenance_database, autocommit=True) as connection:
         for what, statement in statements:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from tasks.backup.scratch import server_of
+from tasks.backup.scratch import refuse_foreign, server_of
 from tasks.database.connection import connect, explained, name_of
 from tasks.release.environment import Environment
 
@@ -38,9 +38,10 @@ def sever(environment: Environment, dbname: str) -> tuple[str, ...]:
         A sentence for each way that our role may not close.
 
     Raises:
-        DatabaseError: The server cannot be reached or refuses.
+        DatabaseError: It is no scratch database, or the server cannot be reached or refuses.
     """
     server = server_of(environment)
+    refuse_foreign(server, dbname)
     left = []
     with connect(server, "rehearsal: sever", dbname=dbname) as connection:
         try:

@@ -89,3 +89,18 @@ def test_a_superuser_who_looks_at_it_keeps_it_from_being_copied(small: Place) ->
         with clone(environment, manifest, empty, QUIET.append) as dbname:
             assert dbname in small.databases()
         psycopg.connect(small.server.dsn(empty, "shop")).close()
+
+
+def test_the_live_database_is_never_copied_from(small: Place, copy: Copy) -> None:
+    """To be copied, a database is shut to everybody: a wrong name must not reach that far."""
+    live = small.environment().database.name
+    with psycopg.connect(small.server.dsn(live, "shop")) as somebody:
+        with (
+            pytest.raises(DatabaseError, match="no scratch database of ours"),
+            clone(small.environment(), copy.manifest, live, QUIET.append),
+        ):
+            pass
+        assert somebody.execute("select 1").fetchone() == (1,)
+        assert somebody.execute(
+            "select datallowconn from pg_database where datname = current_database()"
+        ).fetchone() == (True,)

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tasks.app.residence import UNGUARDED
 from tasks.rehearse.prove import prove_and_rehearse
 from tasks.release.errors import AppError
 from tasks.release.rehearsal import Loss, MigrationRehearsal
@@ -166,6 +167,7 @@ def test_a_migration_that_ends_the_interpreter_has_failed(
 
 def test_what_our_guard_refuses_says_nothing_about_the_migration(rehearsed: Rehearse, staging_site: Site) -> None:
     source = DOING.format(code="__import__('subprocess').run(['true'], check=True)")
+    staging_site.configure(app={"manage": ["{python}", "-E", "manage.py"]})  # which looks at no PYTHONPATH
     staging_site.publish({"apps/documents/migrations/0002_program.py": source}, tag="v9")
     staging_site.fetch()
     result = rehearsed("v9", "v1.0")
@@ -173,6 +175,7 @@ def test_what_our_guard_refuses_says_nothing_about_the_migration(rehearsed: Rehe
     assert (migration.error, migration.seconds) == ("", None)
     assert "true" in migration.not_tried
     assert not result.passed
+    assert UNGUARDED in result.findings
 
 
 STOPPING = """
@@ -237,6 +240,7 @@ ONCE = STOPPING.replace(
 ).replace("    time.sleep(300)", "        time.sleep(300)")
 ATTEMPT = """
 import sys
+from tasks.app.residence import UNGUARDED
 from tasks.rehearse.prove import prove_and_rehearse
 from tasks.release.environment import load
 prove_and_rehearse(load("staging"), sys.argv[1], print)
