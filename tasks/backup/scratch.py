@@ -111,6 +111,7 @@ def create_database(server: Database, manifest: Manifest, dbname: str, comment: 
         options = [
             ("OWNER", sql.Identifier(owner)),
             ("TEMPLATE", sql.SQL("template0")),
+            ("ALLOW_CONNECTIONS", sql.SQL("false")),
             ("ENCODING", sql.Literal(locale.encoding)),
             ("LC_COLLATE", sql.Literal(locale.collate)),
             ("LC_CTYPE", sql.Literal(locale.ctype)),
@@ -168,7 +169,7 @@ def copy_database(server: Database, of: str, dbname: str, comment: str) -> None:
         by_file = sql.SQL(
             " STRATEGY file_copy" if size > LOGGED_BYTES and connection.info.server_version >= 150000 else ""
         )
-        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}{}").format(
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ALLOW_CONNECTIONS false{}").format(
             sql.Identifier(dbname), sql.Identifier(owner), original, by_file
         )
         try:
@@ -183,12 +184,17 @@ def copy_database(server: Database, of: str, dbname: str, comment: str) -> None:
 
 
 def _create(connection: _Connection, server: Database, dbname: str, statement: sql.Composed, comment: str) -> None:
+    """Create a database by a statement that leaves it shut, and open it once it bears its mark.
+
+    PostgreSQL cannot do both at once: whoever dies in between leaves one that nobody has ever been in.
+    """
     try:
         connection.execute(statement)
     except psycopg.Error as error:
         raise explained(error, f"cannot create {name_of(server, dbname)}") from None
     try:
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(dbname), sql.Literal(comment)))
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(dbname)))
     except psycopg.Error as error:
         with suppress(DatabaseError):
             drop_database(server, dbname)
@@ -236,13 +242,13 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
 
 
 def _drop_leftover(server: Database, dbname: str, ours: dict[str, str]) -> None:
-    """Drop what a run that died has left under our name: it bears our mark, or nothing was done to it yet."""
+    """Drop what a run that died has left under our name: it bears our mark, or it was not opened yet."""
     comments = _comments(server)
     if dbname not in comments:
         return
-    if not ours.items() <= _mark_of(comments[dbname]).items() and _has_relations(server, dbname):
+    if not ours.items() <= _mark_of(comments[dbname]).items() and _is_open(server, dbname):
         raise DatabaseError(
-            f"{name_of(server, dbname)} holds something, and was not made for {ours['backup']}",
+            f"{name_of(server, dbname)} was not made for {ours['backup']}",
             hint="look whose it is, then rename or drop it",
         )
     drop_database(server, dbname)
@@ -261,12 +267,12 @@ def _comments(server: Database) -> dict[str, str | None]:
     return dict(rows)
 
 
-def _has_relations(server: Database, dbname: str) -> bool:
-    with connect(server, "scratch", dbname=dbname) as connection:
+def _is_open(server: Database, dbname: str) -> bool:
+    with _maintenance(server) as connection:
         try:
-            row = connection.execute("select exists (select from pg_class where oid >= 16384)").fetchone()
+            row = connection.execute("select datallowconn from pg_database where datname = %s", [dbname]).fetchone()
         except psycopg.Error as error:
-            raise explained(error, f"cannot look into {name_of(server, dbname)}") from None
+            raise explained(error, f"cannot look at {name_of(server, dbname)}") from None
     return row != (False,)
 
 

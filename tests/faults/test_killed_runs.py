@@ -47,7 +47,7 @@ def test_a_release_survives_a_death_in_every_long_stage(
     ):
         with held(site):
             run = server.start("v1.1")
-            _until_amid(site, stage)  # type: ignore[arg-type]
+            _until_amid(server, run, site, stage)  # type: ignore[arg-type]
             death(server, site, run)
         until(lambda run=run: server.state_of(run) == "CRASHED", "the run is known to be dead")  # type: ignore[misc]
         release = _only_release(site)
@@ -79,10 +79,11 @@ def _only_release(site: Site) -> Release:
     return release
 
 
-def _until_amid(site: Site, stage: StageName) -> None:
+def _until_amid(server: PrefectServer, run: Run, site: Site, stage: StageName) -> None:
     """Wait until a stage is at work on what it is there for."""
 
     def at_work() -> bool:
+        assert server.state_of(run) not in ("FAILED", "COMPLETED"), f"the run ended before {stage}"
         release = next(site.ledger.newest(), None)
         if release is None or stage not in release.stages or release.stages[stage].ended_at is not None:
             return False

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tasks.backup.create import create
 from tasks.backup.manifest import load
@@ -69,6 +70,18 @@ def test_what_a_run_that_died_has_left_is_found(small: Place, copy: Copy) -> Non
         assert rows(small, dbname) == 500
         assert left in drop_leftover_scratch(environment, timedelta(0))
     assert left not in small.databases()
+
+
+def test_what_a_run_that_died_has_not_marked_yet_is_replaced(small: Place, copy: Copy) -> None:
+    """The server completes a copy that nobody waits for any more."""
+    environment = small.environment()
+    with clone(environment, copy.manifest, copy.dbname, QUIET.append) as dbname:
+        pass
+    half_made = sql.SQL("create database {} owner shop template {} allow_connections false")
+    small.server.execute(half_made.format(sql.Identifier(dbname), sql.Identifier(copy.dbname)))
+    with clone(environment, copy.manifest, copy.dbname, QUIET.append) as again:
+        assert again == dbname
+        assert rows(small, again) == 500
 
 
 def test_a_superuser_who_looks_at_it_keeps_it_from_being_copied(small: Place) -> None:

@@ -100,11 +100,11 @@ def test_a_leftover_of_the_same_backup_is_replaced(small: Place, manifest: Manif
             assert other.execute("select to_regclass('item')").fetchone() == (None,)
 
 
-def test_an_empty_database_of_our_name_is_replaced(small: Place, manifest: Manifest) -> None:
+def test_one_that_was_not_opened_yet_is_replaced(small: Place, manifest: Manifest) -> None:
     """As it is left by a run that died between making and marking it."""
-    environment = small.environment()
-    create_database(environment.database, manifest, SCRATCH, "")
-    with scratch(environment, manifest, QUIET.append) as dbname:
+    half_made = sql.SQL("create database {} owner shop allow_connections false")
+    small.server.execute(half_made.format(sql.Identifier(SCRATCH)))
+    with scratch(small.environment(), manifest, QUIET.append) as dbname:
         assert dbname == SCRATCH
     assert SCRATCH not in small.databases()
 
@@ -124,7 +124,7 @@ def test_a_database_of_somebody_else_is_kept(small: Place, manifest: Manifest, m
     try:
         with psycopg.connect(small.server.dsn(SCRATCH, "shop"), autocommit=True) as connection:
             connection.execute("create table theirs (id int)")
-        with pytest.raises(DatabaseError, match="holds something") as caught, scratch(environment, manifest, print):
+        with pytest.raises(DatabaseError, match="was not made for") as caught, scratch(environment, manifest, print):
             pass
         assert SCRATCH in caught.value.message
         assert not caught.value.retryable
