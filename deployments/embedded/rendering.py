@@ -15,7 +15,8 @@ from deployments.embedded.catalogue import BUCKET
 from deployments.embedded.ports import LOOPBACK
 from deployments.embedded.roles import APPLICATION, OPERATOR, database_name
 from deployments.embedded.state import Entry, State, write_whole
-from tasks.release.environment import Environment, FilePath
+from tasks.release.environment import Environment
+from tasks.release.section import FilePath
 
 _HOME = ".runbook"  # the state directory of a checkout, which presets name
 _APPLICATION_VARIABLES = ("DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER")

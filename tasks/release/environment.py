@@ -8,46 +8,39 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
 from tasks.release.errors import ConfigurationError
+from tasks.release.monitoring import Monitor
+from tasks.release.people import Contact, Notify
+from tasks.release.production import Approval, Gate, Maintenance
 from tasks.release.secrets import Secret
+from tasks.release.section import FilePath, Section
 
 SHORT = 3  # characters; a line of a secret that is no longer, such as a brace, gives nothing away
 DIRECTORY_VARIABLE = "RUNBOOK_ENVIRONMENTS"
 
 
-def _below_the_file(value: object, info: ValidationInfo) -> object:
-    """Paths in an environment file are relative to that file."""
-    if isinstance(value, str):
-        directory: Path = (info.context or {}).get("directory", Path())
-        return Path(os.path.normpath(directory / Path(value).expanduser()))
-    return value
-
-
-FilePath = Annotated[Path, BeforeValidator(_below_the_file)]
-
-
 Demand = Literal["nothing", "low-traffic window", "maintenance window", "approval"]
-PRODUCTION_DEMANDS: dict[str, Demand] = {"medium": "low-traffic window", "high": "approval"}  # unless its file differs
-
-
-class Section(BaseModel):
-    """A table of the environment file: an unknown key is an error, a value never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+# What a kind of environment asks for where its file says nothing.
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "staging": {"monitor": {"watch_s": 24 * 3600}},  # §3.5
+    "production": {
+        "risk": {"medium": "low-traffic window", "high": "approval"},
+        "gate": {"evidence_from": "staging"},
+        "approval": {"ask": "always"},
+        "monitor": {"watch_s": 2 * 3600},  # §4.7
+    },
+}
 
 
 class App(Section):
@@ -128,9 +121,15 @@ class Backup(Section):
 class Migrate(Section):
     """Limits that every statement of a migration runs under."""
 
-    lock_timeout_s: float = Field(2, ge=0.001)  # PostgreSQL counts milliseconds, and takes 0 for no limit
+    # Whoever waits for a lock keeps everybody behind it waiting: better to give up soon and to come back often.
+    lock_timeout_s: float = Field(0.5, ge=0.001)  # PostgreSQL counts milliseconds, and takes 0 for no limit
     statement_timeout_s: float = Field(900, ge=0.001)
     timeout_s: float = Field(4 * 3600, gt=0, description="the longest that `migrate` may take as a whole")
+    patience_s: float = Field(1800, ge=0, description="the longest that a lock which others hold is tried for again")
+    end_holders: list[Literal["idle in transaction", "autovacuum to prevent wraparound"]] = Field(
+        [], description="sessions that may be ended when they hold what the migration needs"
+    )
+    idle_holder_s: float = Field(60, gt=0, description="how long a session must have been idle in its transaction")
 
     @model_validator(mode="after")
     def _lock_timeout_is_the_shorter(self) -> Migrate:
@@ -188,13 +187,37 @@ class Environment(Section):
     migrate: Migrate = Migrate()
     risk: Risk = Risk()
     smoke: Smoke
+    gate: Gate = Gate()
+    approval: Approval = Approval()
+    maintenance: Maintenance | None = None
+    monitor: Monitor = Monitor()
+    notify: Notify = Notify()
+    contacts: list[Contact] = Field([], description="who is told, in the order of escalation (§8)")
 
     @model_validator(mode="before")
     @classmethod
-    def _production_is_careful(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("kind") != "production" or not isinstance(data.get("risk", {}), dict):
+    def _kind_decides_what_is_not_said(cls, data: Any) -> Any:
+        """Production is careful, unless its file says otherwise."""
+        if not isinstance(data, dict):
             return data
-        return {**data, "risk": {**PRODUCTION_DEMANDS, **data.get("risk", {})}}
+        of_kind = DEFAULTS.get(str(data.get("kind")), {})
+        careful = {
+            section: {**values, **data.get(section, {})}
+            for section, values in of_kind.items()
+            if isinstance(data.get(section, {}), dict)
+        }
+        return {**data, **careful}
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Environment:
+        channels = [channel.name for channel in self.notify.channels]
+        for contact in self.contacts:
+            if contact.channel and contact.channel not in channels:
+                raise ValueError(
+                    f"contacts: {contact.name} is told through {contact.channel!r}, which is none of notify.channels:"
+                    f" {', '.join(channels) or 'there are none'}"
+                )
+        return self
 
     def redacted(self, text: str) -> str:
         """A text from an external program with every secret of this environment blotted out."""

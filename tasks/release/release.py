@@ -13,14 +13,21 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.release.backup import Backup, Verification
+from tasks.release.decisions import Approved, Asked, Closed, Gated, Reopened, Told
 from tasks.release.errors import RefusedError
 from tasks.release.plan import Applied, Plan
 from tasks.release.record import Record
 from tasks.release.rehearsal import Rehearsal
 from tasks.release.risk import Risk
+from tasks.release.watch import Verdict
 
-StageName = Literal["plan", "risk", "backup", "verification", "rehearsal", "code", "applied", "reloaded", "smoke"]
-Status = Literal["running", "finished", "failed"]
+StageName = Literal[
+    "plan", "gate", "risk", "announced", "approval", "backup", "verification", "rehearsal", "maintenance", "code",
+    "applied", "reloaded", "reopened", "smoke", "told",
+]  # fmt: skip
+# waiting: for a person; watching: it serves and is watched; convicted: the watch speaks against it
+Status = Literal["running", "waiting", "watching", "finished", "failed", "convicted"]
+SERVING: frozenset[Status] = frozenset({"watching", "finished", "convicted"})
 ID_PATTERN = r"^[a-z0-9][a-z0-9.-]{0,79}$"
 TIMELINE_LIMIT = 2_000  # entries; a record that nobody can open helps nobody
 
@@ -58,7 +65,10 @@ class Smoked(Record):
     round_trip_s: float  # a row written, read back and rolled back
 
 
-Result = Plan | Risk | Backup | Verification | Rehearsal | Deployed | Applied | Reloaded | Smoked
+Result = (
+    Plan | Gated | Risk | Told | Approved | Backup | Verification | Rehearsal | Closed | Deployed | Applied | Reloaded
+    | Reopened | Smoked
+)  # fmt: skip
 
 
 class Happening(Record):
@@ -101,14 +111,22 @@ class Release(Record):
     stages: dict[StageName, StageRun] = Field({})
     timeline: tuple[Happening, ...] = ()
     plan: Plan | None = None
+    gate: Gated | None = None
     risk: Risk | None = None
+    announced: Told | None = None
+    asked: Asked | None = None
+    approval: Approved | None = None
     backup: Backup | None = None
     verification: Verification | None = None
     rehearsal: Rehearsal | None = None
+    maintenance: Closed | None = None
     code: Deployed | None = None
     applied: Applied | None = None
     reloaded: Reloaded | None = None
+    reopened: Reopened | None = None
     smoke: Smoked | None = None
+    verdict: Verdict | None = None
+    told: Told | None = None
 
     def result(self, stage: StageName) -> Result | None:
         """What a finished stage left; None when it is not finished."""

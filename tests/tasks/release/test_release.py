@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tasks.release.decisions import Approved, Closed, Gated, Reopened, Told
 from tasks.release.errors import RefusedError
 from tasks.release.release import ID_PATTERN, TIMELINE_LIMIT, Release, Result, StageName, Status, new_id
 from tests.builders import (
@@ -32,14 +33,20 @@ from tests.builders import (
 STAGES: tuple[StageName, ...] = get_args(StageName)
 RESULTS: dict[StageName, Result] = {
     "plan": plan("documents.0002_document_category"),
+    "gate": Gated(checks=(), evidence_release=None, checked_at=AT),
     "risk": risk(finding()),
+    "announced": Told(deliveries=()),
+    "approval": Approved(asked=False, level="low", answered_at=AT),
     "backup": backup(started_at=AT, finished_at=AT),
     "verification": verification(),
     "rehearsal": rehearsal(),
+    "maintenance": Closed(since=AT, how="flag", needed=True),
     "code": deployed(),
     "applied": applied("documents.0002_document_category"),
     "reloaded": reloaded(),
+    "reopened": Reopened(at=AT, by="the release"),
     "smoke": smoked(),
+    "told": Told(deliveries=()),
 }
 stages = st.sampled_from(STAGES)
 

@@ -1,0 +1,1 @@
+"""The question to a person, and the answer."""

@@ -1,0 +1,1 @@
+"""Maintenance mode: switched on, seen, and off in every outcome."""
