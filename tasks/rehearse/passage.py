@@ -76,6 +76,17 @@ class Passage:
         """Whether every migration is applied now."""
         return not self._failed and not self._not_applied()
 
+    @property
+    def is_back(self) -> bool:
+        """Whether every migration is reversed, and the schema is what it was before."""
+        restored = all(self._facts[step.label].get("schema_restored") for step in self._steps)
+        return not self._ended and not self._failed and bool(self._steps) and restored
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a migration takes something away that the previous release needs."""
+        return any(facts.get("backward_compatible") is False for facts in self._facts.values())
+
     def forward(self) -> None:
         """Apply everything, and ask the previous release after each migration."""
         catalogue = self._catalogue()

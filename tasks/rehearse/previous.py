@@ -74,6 +74,15 @@ def broken_requests(before: dict[str, Requested], after: dict[str, Requested]) -
     )
 
 
+def needed(before: Sequence[Used], after: Sequence[Used]) -> tuple[Broken, ...] | None:
+    """What a release cannot do before its migrations, and can do after them; None: not all could be found out."""
+    fails_anyway = {used.what for used in after if used.error is not None}
+    failing = [used for used in before if used.error is not None and used.what not in fails_anyway]
+    if any(used.inconclusive for used in failing):
+        return None
+    return tuple(_broken(used.what, used.query, used.error) for used in failing)
+
+
 def _broken(what: str, query: str, error: str | None) -> Broken:
     return Broken(what=what, query=query, error=error or "")
 

@@ -18,7 +18,7 @@ from tasks.database.connection import connect, explained
 from tasks.database.identity import identify
 from tasks.rehearse.passage import Passage
 from tasks.rehearse.pooler import poolers
-from tasks.rehearse.previous import Previous, broken_requests, unexpected
+from tasks.rehearse.previous import Previous, broken_requests, needed, unexpected
 from tasks.rehearse.session import settle
 from tasks.rehearse.severed import sever
 from tasks.release.environment import Environment
@@ -68,7 +68,10 @@ def rehearse(
         passage = Passage(server_of(environment), copy.dbname, dbname, plan, app, old, report)
         passage.forward()
         passage.reverse()
+        # Only where the old code minds a migration, the new one may have to come before it.
+        early = app.use(None) if passage.breaks and passage.is_back else None
         passage.again()
+        needs = needed(early, app.use(None)) if early is not None and passage.is_whole else None
         suspicious = unexpected(environment, old.app, environment.smoke.endpoints) if old and passage.is_whole else {}
     if suspicious:
         passage.break_last(_broken_requests(environment, copy, plan, previous, suspicious, report))
@@ -77,6 +80,7 @@ def rehearse(
         previous_commit=previous.commit,
         restored_bytes=size,
         seconds=time.monotonic() - began,
+        needs=needs,
         findings=findings + tuple(passage.findings),
         rehearsed_at=datetime.now(UTC),
     )

@@ -8,6 +8,7 @@ from typing import Literal
 from tasks.release.checklist import Tick
 from tasks.release.people import Occasion
 from tasks.release.record import Record
+from tasks.release.rehearsal import Rehearsal
 from tasks.release.risk import Level
 
 
@@ -25,6 +26,7 @@ class Gated(Record):
 
     checks: tuple[Check, ...]
     evidence_release: str | None  # the release of the environment before, whose rehearsal counts
+    rehearsal: Rehearsal | None = None  # what that release measured
     checked_at: datetime
 
 
@@ -82,6 +84,3 @@ class Reopened(Record):
 
     at: datetime
     by: Literal["the release", "a later run", "the sweep"]
-
-
-Way = Literal["migrate first", "code first", "in maintenance"]

@@ -76,6 +76,7 @@ class Rehearsal(Record):
     previous_commit: str  # whose queries were tried
     restored_bytes: int  # size of the copy on the server
     seconds: float  # of the rehearsal, without the restore
+    needs: tuple[Broken, ...] | None = None  # what the new code cannot do before the migrations; None: not tried
     findings: tuple[str, ...]  # what could not be tried, and what is worth knowing (a pooler in between, ...)
     rehearsed_at: datetime
 

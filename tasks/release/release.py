@@ -134,6 +134,11 @@ class Release(Record):
         return value
 
     @property
+    def tried(self) -> Rehearsal | None:
+        """What is known of the migrations by trying them: here, or until then where they were released before."""
+        return self.rehearsal or (self.gate.rehearsal if self.gate else None)
+
+    @property
     def migrations_schema(self) -> str | None:
         """The schema of django_migrations, as the application's session found it last; None: nobody knows one."""
         if self.applied and self.applied.migrations_schema:
