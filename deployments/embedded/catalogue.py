@@ -43,6 +43,7 @@ SERVICES = {
         Service("prefect", "prefect", 4200, ("postgres-prefect",)),
         *(Service(f"worker-{pool}", "worker", None, ("prefect",)) for pool in POOLS),
         Service("app-staging", "app", 8001, ("postgres-staging",)),
+        Service("app-production", "app", 8002, ("postgres-production",)),
     )
 }
 

@@ -13,7 +13,7 @@ from tasks.app.git import Git
 from tasks.database.connection import connect, explained
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError
-from tasks.release.release import Release, new_id
+from tasks.release.release import SERVING, Release, new_id
 from tasks.release.rules import blocking
 from tasks.store.ledger import Ledger, now
 
@@ -57,7 +57,7 @@ def open_release(
         _refuse_what_is_over(environment, ledger, release, git.head())
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
-    if newest and newest.status != "finished":
+    if newest and newest.status not in SERVING:
         undone = _undone(environment, newest, git.head())
         if release_id != NEW and newest.commit == commit and not undone and _may_go_on(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
@@ -85,8 +85,8 @@ def open_release(
 def _refuse_what_is_over(environment: Environment, ledger: Ledger, release: Release, head: str) -> None:
     """Refuse a release asked for by its id that is not what the checkout and the other releases stand at."""
     hint = f"`{NEW}` as release id starts a new release"
-    since = next((newer for newer in _newer(ledger, release) if newer.status == "finished"), None)
-    if release.status == "finished":
+    since = next((newer for newer in _newer(ledger, release) if newer.status in SERVING), None)
+    if release.status in SERVING:
         if since or head != release.commit:
             why = f"release {since.id} finished since" if since else f"the checkout is at {head[:12]}"
             raise RefusedError(f"release {release.id} is finished and no longer what serves: {why}", hint=hint)
@@ -101,8 +101,8 @@ def _newer(ledger: Ledger, release: Release) -> Iterator[Release]:
 
 
 def _taken_up(ledger: Ledger, release: Release, requested_by: str, report: Callable[[str], None]) -> Release:
-    if release.status == "finished":
-        report(f"release {release.id} is finished; nothing is repeated")
+    if release.status in SERVING:
+        report(f"release {release.id} is {release.status}; nothing is repeated")
         return release
     done = ", ".join(stage for stage in release.stages if release.result(stage)) or "nothing"
     report(f"release {release.id} is taken up again; finished before: {done}")

@@ -17,14 +17,21 @@ from tasks.release.rules import blocking
 STAGES: dict[StageName, tuple[str, str]] = {
     "plan": ("§3", "Plan"),
     "risk": ("§4.1", "Risk"),
+    "gate": ("§4", "Prerequisites"),
+    "announced": ("§4.2", "Notice before"),
+    "approval": ("§4.1", "Approval"),
     "backup": ("§3.1", "Backup"),
     "verification": ("§3.1", "Backup proved"),
     "rehearsal": ("§4.1", "Rehearsal"),
+    "maintenance": ("§4.4", "Maintenance on"),
     "code": ("§3.2", "Code"),
     "applied": ("§3.3", "Migrate"),
     "reloaded": ("§3.2", "Reload"),
+    "reopened": ("§4.6", "Maintenance off"),
     "smoke": ("§3.4", "Smoke test"),
+    "told": ("§4.2", "Notice after"),
 }
+OF_PRODUCTION: frozenset[StageName] = frozenset({"gate", "announced", "approval", "maintenance", "reopened", "told"})
 SQL_LIMIT = 60  # statements shown per migration; the record has all of them
 
 
@@ -34,7 +41,9 @@ def release_report(release: Release) -> str:
         _headline(release),
         _timings(release),
         _changes(release.plan, release.commits),
+        _prerequisites(release),
         _risk(release),
+        _people(release),
         _backup(release.backup, release.verification),
         rehearsal_section(release.rehearsal) if release.rehearsal else "",
         _migrations(release.plan, release.applied),
@@ -65,6 +74,9 @@ def _headline(release: Release) -> str:
     said = {
         "finished": f"is on {release.environment}",
         "running": f"is on its way to {release.environment}",
+        "waiting": f"waits for an approval before it goes to {release.environment}",
+        "watching": f"is on {release.environment} and is watched",
+        "convicted": f"is on {release.environment} and does harm there",
         "failed": f"did not get through to {release.environment}",
     }[release.status]
     ended = release.timeline[-1].at if release.timeline else release.created_at
@@ -83,6 +95,8 @@ def _timings(release: Release) -> str:
     blocked_by = ("rehearsal" if release.rehearsal else "risk") if blocking(release) else ""
     for stage, (section, title) in STAGES.items():
         run = release.stages.get(stage)
+        if run is None and stage in OF_PRODUCTION and release.gate is None:
+            continue
         if run is None:
             rows.append((section, title, "not begun", "", ""))
             continue
@@ -109,9 +123,37 @@ def _changes(plan: Plan | None, commits: Sequence[str]) -> str:
 def _risk(release: Release) -> str:
     if release.plan is None or release.risk is None:
         return ""
-    made = checklist(release.plan, release.risk, release.rehearsal)
+    made = checklist(release.plan, release.risk, release.tried)
     parts = ["## Risk", checklist_table(made), findings_list(release.risk), facts_list(release.risk)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _prerequisites(release: Release) -> str:
+    if release.gate is None:
+        return ""
+    rows = [(cell(check.name), check.tick, cell(check.evidence)) for check in release.gate.checks]
+    return "## Prerequisites\n\n" + table(("", "Holds", "Found"), rows)
+
+
+def _people(release: Release) -> str:
+    """Who approved, whether the application was shut, and who was told."""
+    lines = []
+    if (approval := release.approval) and approval.asked:
+        lines.append(
+            f"- **approved** by {cell(approval.by)}, {moment(approval.answered_at)}, up to a {approval.level} risk;"
+            f" {cell(approval.standby)} on standby" + (f": {cell(approval.comment)}" if approval.comment else "")
+        )
+    elif approval:
+        lines.append(f"- nobody had to be asked for a {approval.level} risk")
+    if release.maintenance and release.maintenance.needed:
+        off = release.reopened
+        until = f" until {moment(off.at)} (by {off.by})" if off else ", **still**"
+        lines.append(f"- in maintenance mode since {moment(release.maintenance.since)}{until}")
+    for told in filter(None, (release.announced, release.told)):
+        for delivery in told.deliveries:
+            came = "told" if delivery.ok else f"⚠ **could not be told** ({cell(delivery.error)})"
+            lines.append(f"- {cell(delivery.to)}: {came}, {moment(delivery.at)}: {cell(delivery.subject)}")
+    return "## People\n\n" + "\n".join(lines) if lines else ""
 
 
 def _migrations(plan: Plan | None, applied: Applied | None) -> str:
@@ -208,6 +250,10 @@ def _next_step(release: Release) -> str:
     anew = "--release-id new" in hint  # this one cannot go on
     step = {
         "finished": "watch error log and database metrics for 24 hours (§3.5), and test what changed by hand.",
+        "waiting": f"{code(f'runbook approve {release.environment}')} or the run's page in the Prefect UI; until then"
+        " nothing is touched.",
+        "watching": f"nothing; {code(f'runbook report {release.environment}')} tells how far the watch is.",
+        "convicted": f"{cell(release.verdict.sentence) if release.verdict else 'look at the verdict'}",
         "running": f"if its run died, {again} goes on where it ended.",
         "failed": f"what is blocked above has to be mended, in the migration or in the data; then {code(deploy)} judges"
         " and rehearses it anew."

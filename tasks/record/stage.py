@@ -21,7 +21,7 @@ from tasks.release.environment import load
 from tasks.release.errors import RETRY_DELAYS_S, RefusedError, RunbookError, may_retry
 from tasks.release.order import ASKED_BY, Order, Preview
 from tasks.release.plan import Plan
-from tasks.release.release import Release, Status
+from tasks.release.release import SERVING, Release, Status
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
 
@@ -117,10 +117,10 @@ def publish_preview(order: Order, previews: Sequence[Preview], plan: Plan) -> No
 
 
 def _closed(ledger: Ledger, order: Order, status: Status, what: str) -> Release:
-    """Write a release's end down, unless it is finished already."""
+    """Write a release's end down, unless it has ended or is being watched already."""
 
     def close(record: Release) -> Release:
-        return record if record.status == "finished" else record.closed(status, what, now())
+        return record if record.status in SERVING else record.closed(status, what, now())
 
     return ledger.update(order.release_id, close)
 
