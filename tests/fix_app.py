@@ -147,7 +147,7 @@ class Site:
 
     def start_service(self) -> None:
         """Serve what is checked out by gunicorn, and wait until it answers."""
-        log = self.app.with_name("gunicorn.log")
+        log = self.app.with_name(f"{self.app.name}-gunicorn.log")
         with log.open("ab") as output:
             self.service = subprocess.Popen(
                 [self.python.with_name("gunicorn"), "-c", "config/gunicorn.py"],
@@ -247,36 +247,74 @@ def sites_bucket(s3: S3Server) -> str:
     return s3.create_bucket()
 
 
+@dataclass(frozen=True)
+class Kit:
+    """What sites are made of."""
+
+    postgres: PostgresServer
+    s3: S3Server
+    bucket: str
+    history: Path
+    python: Path
+    template: Callable[[PostgresServer], str]
+
+    @contextlib.contextmanager
+    def site(self, name: str, home: Path, repository: Path) -> Iterator[Site]:
+        """A fresh site at v1.0, of the kind of its name, with its environment file in `home`/environments."""
+        number = next(_numbers)
+        app, directory = home / name, home / "environments"
+        git(home, "clone", "--quiet", str(repository), str(app))
+        git(app, "checkout", "--quiet", "--detach", FIRST)
+        database = f"chatbot_{number}_{secrets.token_hex(3)}"
+        self.postgres.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                sql.Identifier(database), sql.Identifier(self.template(self.postgres)), sql.Identifier(APPLICATION)
+            )
+        )
+        [port] = any_free(1)
+        _write_env_file(app, self.postgres, database, port)
+        directory.mkdir(exist_ok=True)
+        site = Site(name, directory, repository, app, self.python, port, self.postgres, database)
+        site.file.write_text(tomli_w.dumps(_content(site, self.s3, self.bucket, f"site-{number}")), encoding="utf-8")
+        try:
+            yield site
+        finally:
+            site.stop_service()
+            self.postgres.drop_database(database)
+
+
 @pytest.fixture
-def staging_site(
-    tmp_path: Path,
+def kit(
     postgres: PostgresServer,
     s3: S3Server,
     sites_bucket: str,
     chatbot_history: Path,
     chatbot_python: Path,
     chatbot_template: Callable[[PostgresServer], str],
-) -> Iterator[Site]:
+) -> Kit:
+    return Kit(postgres, s3, sites_bucket, chatbot_history, chatbot_python, chatbot_template)
+
+
+@pytest.fixture
+def chatbot_repository(kit: Kit, tmp_path: Path) -> Path:
+    """A remote with all releases of the example; a test may publish to it."""
+    git(tmp_path, "clone", "--quiet", "--bare", str(kit.history), str(tmp_path / "chatbot.git"))
+    return tmp_path / "chatbot.git"
+
+
+@pytest.fixture
+def staging_site(kit: Kit, tmp_path: Path, chatbot_repository: Path) -> Iterator[Site]:
     """A fresh site at v1.0; its service is not started."""
-    number = next(_numbers)
-    repository, app, directory = (tmp_path / part for part in ("chatbot.git", "staging", "environments"))
-    git(tmp_path, "clone", "--quiet", "--bare", str(chatbot_history), str(repository))
-    git(tmp_path, "clone", "--quiet", str(repository), str(app))
-    git(app, "checkout", "--quiet", "--detach", FIRST)
-    database = f"chatbot_{number}_{secrets.token_hex(3)}"
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-            sql.Identifier(database), sql.Identifier(chatbot_template(postgres)), sql.Identifier(APPLICATION)
-        )
-    )
-    [port] = any_free(1)
-    _write_env_file(app, postgres, database, port)
-    directory.mkdir()
-    site = Site("staging", directory, repository, app, chatbot_python, port, postgres, database)
-    site.file.write_text(tomli_w.dumps(_content(site, s3, sites_bucket, f"site-{number}")), encoding="utf-8")
-    yield site
-    site.stop_service()
-    postgres.drop_database(database)
+    with kit.site("staging", tmp_path, chatbot_repository) as site:
+        yield site
+
+
+@pytest.fixture
+def production_site(kit: Kit, tmp_path: Path, chatbot_repository: Path) -> Iterator[Site]:
+    """A production that serves v1.0; with `staging_site` in one test, it asks that one for evidence."""
+    with kit.site("production", tmp_path, chatbot_repository) as site:
+        site.start_service()
+        yield site
 
 
 @pytest.fixture
@@ -293,7 +331,7 @@ def _content(site: Site, s3: S3Server, bucket: str, prefix: str) -> dict[str, An
     program = uv.find_uv_bin()
     return {
         "name": site.name,
-        "kind": "staging",
+        "kind": site.name,
         "app": {
             "directory": str(site.app),
             "python": str(site.python),
@@ -326,6 +364,8 @@ def _content(site: Site, s3: S3Server, bucket: str, prefix: str) -> dict[str, An
                 {"path": "/api/documents", "json_has": ["documents"]},
             ],
         },
+        "monitor": {"watch_s": 0},  # a test that watches says so
+        "maintenance": {"flag_file": str(site.app / ".env"), "check_path": "/api/documents"},
     }
 
 
@@ -340,9 +380,9 @@ def _write_env_file(app: Path, server: PostgresServer, database: str, port: int)
         "DATABASE_PASSWORD_FILE": password,
         "DJANGO_SECRET_KEY": "not a secret",
         "DJANGO_ALLOWED_HOSTS": f"{LOOPBACK},localhost",
-        "DJANGO_LOG_FILE": app.with_name("django.log"),
+        "DJANGO_LOG_FILE": app.with_name(f"{app.name}-django.log"),
         "BIND": f"{LOOPBACK}:{port}",
-        "PIDFILE": app.with_name("gunicorn.pid"),
+        "PIDFILE": app.with_name(f"{app.name}-gunicorn.pid"),
     }
     (app / ".env").write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
 
