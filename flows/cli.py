@@ -34,10 +34,12 @@ def deploy(
     """Deploy a release as a Prefect flow run, and follow it to its end."""
     if not ref.strip():
         raise ConfigurationError("the ref is empty", hint="name a tag, a branch or a commit")
-    load(environment)  # a mistake in the file is told here, not by a worker
+    kind = load(environment).kind  # a mistake in the file is told here, not by a worker
+    if kind not in ("staging", "production"):
+        raise ConfigurationError(f"{environment} is of kind {kind}: nothing is deployed there by a flow")
     parameters = {"ref": ref, "environment": environment, "dry_run": dry_run, "release_id": release_id}
     with prefect_api() as api:
-        run = start(api, f"staging/{environment}", f"{ref}-to-{environment}", parameters)
+        run = start(api, f"{kind}/{environment}", f"{ref}-to-{environment}", parameters)
         ui = str(api.base_url).removesuffix("/").removesuffix("/api")
         console.print(f"flow run [bold]{run.name}[/bold]: {ui}/v2/runs/flow-run/{run.id}")
         console.print("Ctrl-C stops only this view; the run goes on.", style="dim")

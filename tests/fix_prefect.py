@@ -21,19 +21,19 @@ from deployments.register import register
 from flows.follow import Run, follow, start
 from tests.fix_app import Site
 
-WORKER = "worker-staging"
 DEADLINE_S = 90
 
 
 @dataclass
 class PrefectServer:
-    """The server, and the worker of the staging pool.
+    """The server, and the worker of the pool of the site that is served.
 
     `state_dir` holds its data, logs and secrets; `database` is a connection string of its own database.
     """
 
     state_dir: Path
     url: str
+    serves: str = "staging"
 
     @property
     def api(self) -> str:
@@ -55,16 +55,29 @@ class PrefectServer:
         environments = self.state_dir / "environments"
         environments.unlink(missing_ok=True)
         environments.symlink_to(site.directory)
-        embedded.up([WORKER], self.state_dir)
+        self.serves = site.name
+        embedded.up([self.worker], self.state_dir)
+
+    @property
+    def worker(self) -> str:
+        return f"worker-{self.serves}"
 
     def stop_worker(self) -> None:
         """Stop the worker as `runbook down` does, by SIGTERM; its runs die with it."""
-        embedded.down([WORKER], self.state_dir)
+        embedded.down([self.worker], self.state_dir)
+
+    def kill_worker(self) -> None:
+        """End the worker by SIGKILL; its runs go on without it."""
+        running = State(self.state_dir).running(self.worker)
+        assert running is not None
+        assert running.process is not None
+        running.process.signal(signal.SIGKILL)
+        until(lambda: not running.process.alive(), "the worker is gone")  # type: ignore[union-attr]
 
     def start(self, ref: str, **parameters: Any) -> Run:
-        """Ask for a run of the staging deployment."""
+        """Ask for a run of the deployment that is served."""
         with httpx.Client(base_url=self.api, timeout=30) as api:
-            return start(api, "staging/staging", f"test-{ref}", {"ref": ref, **parameters})
+            return start(api, f"{self.serves}/{self.serves}", f"test-{ref}", {"ref": ref, **parameters})
 
     def finish(self, run: Run) -> tuple[Run, list[str]]:
         """Wait for a run's end; the run and its log lines. A run that does not complete raises."""
