@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 RUN := $(UV) run --no-sync
 
-.PHONY: demo up down test lint format bench bench-backup bench-risk bench-rehearsal sync
+.PHONY: demo up down test lint format bench bench-backup bench-risk bench-rehearsal bench-guard sync
 
 demo: sync  # from nothing to a release on staging
 	$(RUN) runbook demo
@@ -28,7 +28,7 @@ format: sync
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-bench: bench-backup bench-risk bench-rehearsal
+bench: bench-backup bench-risk bench-rehearsal bench-guard bench-judge
 
 bench-backup: sync  # backups and restores against three other ways
 	$(RUN) python -m bench.backup
@@ -38,6 +38,12 @@ bench-risk: sync  # our judgement of migrations against what they do, and agains
 
 bench-rehearsal: sync  # what the rehearsal costs, against the restore and the `migrate` of which it is made
 	$(RUN) python -m bench.rehearsal
+
+bench-guard: sync  # what the application feels of a migration, against plain `migrate` and a zero-downtime backend
+	$(RUN) python -m bench.guard
+
+bench-judge: sync  # the judge of releases on simulated traffic, beside two others
+	$(RUN) python -m bench.judge
 
 sync: $(UV)
 	@$(UV) sync --quiet --locked --all-extras

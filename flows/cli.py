@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import httpx
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from flows.answer import answer, question_of, waiting
 from flows.follow import Run, follow, prefect_api, reports_of, start, withdraw
 from tasks.markdown.text import without_charts
 from tasks.record.report import release_report
@@ -61,6 +63,44 @@ def deploy(
 
 
 @app.command()
+def approve(
+    environment: EnvironmentName,
+    by: Annotated[str, typer.Option(help="Who approves, for the record.")],
+    standby: Annotated[str, typer.Option(help="Who watches and can act until it is over.")],
+    comment: Annotated[str, typer.Option(help="For the record.")] = "",
+    maintenance_window: Annotated[
+        bool, typer.Option("--maintenance-window", help="Maintenance mode may be switched on now.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask back.")] = False,
+) -> None:
+    """Show the question of the release that waits, and approve it."""
+    values = {"approver": by, "standby": standby, "maintenance_window": maintenance_window, "comment": comment}
+    _answer(environment, {"approve": True, **values}, yes=yes)
+
+
+@app.command()
+def reject(
+    environment: EnvironmentName,
+    by: Annotated[str, typer.Option(help="Who rejects, for the record.")],
+    comment: Annotated[str, typer.Option(help="For the record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask back.")] = False,
+) -> None:
+    """Show the question of the release that waits, and reject it: everything stays as it is."""
+    _answer(environment, {"approve": False, "approver": by, "comment": comment}, yes=yes)
+
+
+def _answer(environment: str, values: dict[str, Any], *, yes: bool) -> None:
+    release = waiting(_ledger(environment))
+    console.print(Markdown(question_of(release)))
+    verb = "approve" if values["approve"] else "reject"
+    if not yes:
+        typer.confirm(f"{verb} {release.ref} for {environment}?", abort=True)
+    with prefect_api() as api:
+        answer(api, release, values)
+    console.print(f"answered; `runbook report {environment} {release.id}` shows how it goes on", highlight=False)
+
+
+@app.command()
 def report(
     environment: EnvironmentName,
     release_id: Annotated[str, typer.Argument(help="The release; none: the newest one.")] = "",
@@ -72,6 +112,21 @@ def report(
         console.print(f"no release of {environment} yet")
         return
     console.print(Markdown(without_charts(release_report(release))))
+
+
+@app.command()
+def monitor(
+    replay: Annotated[str, typer.Option(help="The environment whose past is judged.")],
+    at: Annotated[datetime, typer.Option(help="When a migration would have happened, in UTC.")],
+) -> None:
+    """Judge the past as if a migration had happened then, by the same judge and the history before that moment."""
+    from tasks.monitor.replay import replay as judge_again  # noqa: PLC0415 - pandas takes a second to import
+
+    found = judge_again(load(replay), at if at.tzinfo else at.replace(tzinfo=UTC))
+    alarmed = f"{found.verdict} at {found.alarmed_at:%Y-%m-%d %H:%M:%S} UTC" if found.alarmed_at else found.verdict
+    console.print(f"{alarmed}: {found.intervals} intervals, {found.days:.1f} days of history before", highlight=False)
+    if found.metric:
+        console.print(f"most weighs {found.metric}, evidence in all {found.evidence:.3g}", highlight=False)
 
 
 @app.command()

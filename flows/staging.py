@@ -13,6 +13,7 @@ from tasks.app.stage import plan_migrations
 from tasks.backup.stage import create_backup
 from tasks.code.stage import deploy_code, reload_service
 from tasks.migrate.stage import apply_migrations
+from tasks.monitor.stage import start_watch
 from tasks.record.stage import publish_preview, release_of
 from tasks.rehearse.stage import rehearse_on_backup
 from tasks.release.order import Preview
@@ -28,6 +29,7 @@ STEPS = (
     apply_migrations,  # §3.3
     reload_service,  # §3.2, after the migration: the old code does not miss what the new one needs
     smoke_test,  # §3.4
+    start_watch,  # §3.5
 )
 
 

@@ -50,6 +50,13 @@ class PrefectServer:
             password=state.secret("postgres-prefect.prefect"),
         )
 
+    def pause_schedules(self) -> None:
+        """Let nothing run but what a test asks for."""
+        with httpx.Client(base_url=self.api, timeout=30) as api:
+            found = api.post("/deployments/filter", json={}).raise_for_status().json()
+            for deployment in found:
+                api.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+
     def serve(self, site: Site) -> None:
         """Start the worker, with the environments of a site."""
         environments = self.state_dir / "environments"
@@ -119,6 +126,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         embedded.up(["prefect"], state_dir)
         server = PrefectServer(state_dir, embedded.services(state_dir)["prefect"].url)
         register(server.api, lambda _: None)
+        server.pause_schedules()
         yield server
     finally:
         (state_dir / "environments").unlink(missing_ok=True)

@@ -241,6 +241,19 @@ def drop_leftover_scratch(environment: Environment, older_than: timedelta) -> tu
     return tuple(dropped)
 
 
+def shut_scratch(environment: Environment) -> tuple[str, ...]:
+    """Databases with the name of a scratch database that bear no mark and were never opened: a run died making them.
+
+    The next backup of the same name drops them; whose they are and how old they are, PostgreSQL does not tell.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    server = server_of(environment)
+    unmarked = [name for name, comment in _comments(server).items() if not _mark_of(comment)]
+    return tuple(name for name in unmarked if not _is_open(server, name))
+
+
 def _drop_leftover(server: Database, dbname: str, ours: dict[str, str]) -> None:
     """Drop what a run that died has left under our name: it bears our mark, or it was not opened yet."""
     comments = _comments(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ _IS_OURS: LiteralString = "SELECT EXISTS (SELECT " + _OF_KEY + " AND pid = pg_ba
 _WHOSE: LiteralString = (
     "SELECT application_name, backend_start, coalesce(host(client_addr), 'a local socket') " + _OF_KEY
 )
+
+SWEEP = "the sweep"  # a holder that looks after the dead and is soon gone: nobody is refused for its sake
+SWEEP_PATIENCE_S = 300.0  # longer than it takes to switch maintenance mode off
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Hel
 
     The lock lies in the maintenance database: an advisory lock belongs to one database, and a rollback gives the
     application's database another name. PostgreSQL drops it when this process dies, however it dies.
+    Where the sweep holds it, it is waited for.
 
     Args:
         database: The application's database, as configured.
@@ -75,8 +81,7 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Hel
     with connect(database, purpose, dbname=database.maintenance_database, autocommit=True) as connection:
         try:
             connection.execute("SET idle_session_timeout = 0")
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
-            if row != (True,):
+            if not _taken(connection, key, f"lock of {subject} {SWEEP}"):
                 raise ReleaseInProgressError(
                     f"another {subject} is under way on {database.name}: {_holder(connection, key)}",
                     hint="wait for it to end; when its process is gone the lock is gone too",
@@ -88,6 +93,33 @@ def advisory_lock(database: Database, subject: str, holder: str) -> Iterator[Hel
         yield held
 
 
+def holder_of(database: Database, subject: str) -> str | None:
+    """Who holds an advisory lock, found out without taking it; None: nobody.
+
+    Raises:
+        DatabaseError: The server cannot be reached.
+    """
+    with connect(
+        database, "look at locks", dbname=database.maintenance_database, statement_timeout_s=10, autocommit=True
+    ) as connection:
+        try:
+            row = connection.execute(_WHOSE, [_key(database.name, subject)]).fetchone()
+        except psycopg.Error as error:
+            raise explained(error, f"cannot look at the {subject} lock of {database.name}") from None
+    return _described(row) if row else None
+
+
+def _taken(connection: psycopg.Connection[tuple[Any, ...]], key: int, momentary: str) -> bool:
+    """Whether the lock was had; a holder of this purpose is waited for."""
+    deadline = time.monotonic() + SWEEP_PATIENCE_S
+    while connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() != (True,):
+        row = connection.execute(_WHOSE, [key]).fetchone()
+        if (row and row[0] != f"runbook: {momentary}") or time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def _key(dbname: str, subject: str) -> int:
     digest = hashlib.sha256(f"runbook/{subject}/{dbname}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
@@ -97,6 +129,10 @@ def _holder(connection: psycopg.Connection[tuple[Any, ...]], key: int) -> str:
     row = connection.execute(_WHOSE, [key]).fetchone()
     if row is None:
         return "it ended just now; run this again"
+    return _described(row)
+
+
+def _described(row: tuple[Any, ...]) -> str:
     name, since, address = row
     if since is None:
         return f"{name}, of another role"  # the server tells no more of it to this one

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 
@@ -12,6 +14,35 @@ from tasks.release.environment import Database
 from tasks.release.errors import DatabaseError
 
 POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session on the server, without what it is at: a statement may hold rows, or a password."""
+
+    pid: int
+    name: str
+    state: str
+    since: datetime  # when it connected
+
+
+def sessions_of(database: Database, prefix: str) -> tuple[Session, ...]:
+    """The sessions in a database whose application_name begins with `prefix`.
+
+    Raises:
+        DatabaseError: The server cannot be reached.
+    """
+    with connect(database, "look for sessions left behind", statement_timeout_s=10, autocommit=True) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT pid, application_name, coalesce(state, 'unknown'), backend_start FROM pg_stat_activity"
+                " WHERE datname = current_database() AND starts_with(application_name, %s)"
+                " AND backend_start IS NOT NULL ORDER BY backend_start",
+                [prefix],
+            ).fetchall()
+        except psycopg.Error as error:
+            raise explained(error, "cannot look for sessions left behind") from None
+    return tuple(Session(*row) for row in rows)
 
 
 def wait_until_gone(database: Database, prefix: str, timeout_s: float, report: Callable[[str], None]) -> None:

@@ -12,6 +12,8 @@ from tasks.release.environment import Database
 from tasks.release.plan import Migration
 
 CONCURRENTLY = "AddIndexConcurrently"  # Django's operation; it builds outside a transaction
+# What may be run again after it was cut off, once debris is gone: Django drops with IF EXISTS.
+REPEATABLE = frozenset({CONCURRENTLY, "RemoveIndexConcurrently"})
 TIMEOUT_S = 600  # DROP INDEX CONCURRENTLY waits for the transactions that may use the index
 
 # A build in flight looks exactly like debris, but for its line in pg_stat_progress_create_index.
@@ -22,6 +24,46 @@ from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n
 where not i.indisvalid and c.relname = %s and t.relname = %s
   and not exists (select from pg_stat_progress_create_index p where p.relid = i.indrelid)
 """
+
+_VALID = """
+select format('%%I.%%I', n.nspname, c.relname)
+from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
+  join pg_class t on t.oid = i.indrelid
+where i.indisvalid and c.relname = %s and t.relname = %s
+"""
+
+
+def is_concurrent(migration: Migration) -> bool:
+    """Whether a migration does nothing but build or drop indexes beside the application's work."""
+    return not migration.atomic and all(operation["kind"] in REPEATABLE for operation in migration.operations)
+
+
+def standing(database: Database, migration: Migration, catalogue: Mapping[str, str]) -> tuple[str, ...]:
+    """The indexes that a concurrent migration has built already though it failed: over them it would fail again.
+
+    Raises:
+        DatabaseError: The server cannot be reached or refuses.
+    """
+    with connect(database, "look for built indexes", autocommit=True) as connection:
+        try:
+            found = [
+                label
+                for name, table in _built([migration])
+                for (label,) in connection.execute(_VALID, [name, table]).fetchall()
+            ]
+        except psycopg.Error as error:
+            raise explained(error, f"cannot look for the indexes of {migration.label}") from None
+    return tuple(label for label in found if f"index {label}" not in catalogue)
+
+
+def _built(migrations: Iterable[Migration]) -> list[tuple[str, str]]:
+    """The indexes that are built concurrently, by name and table."""
+    return [
+        (operation["index"]["name"], operation["table"])
+        for migration in migrations
+        for operation in migration.operations
+        if operation["kind"] == CONCURRENTLY and operation["index"]
+    ]
 
 
 def drop_debris(
@@ -44,12 +86,7 @@ def drop_debris(
     Raises:
         DatabaseError: The server cannot be reached or refuses.
     """
-    built = [
-        (operation["index"]["name"], operation["table"])
-        for migration in pending
-        for operation in migration.operations
-        if operation["kind"] == CONCURRENTLY and operation["index"]
-    ]
+    built = _built(pending)
     if not built:
         return ()
     dropped = []

@@ -7,14 +7,19 @@ from tasks.release.errors import RefusedError
 from tasks.release.plan import Reached
 
 
-def limits(environment: Environment, name: str) -> dict[str, str]:
+def limits(environment: Environment, name: str, lock_timeout_s: float | None = None) -> dict[str, str]:
     """Variables that give limits to every statement of the application's own connection, RunSQL and RunPython included.
 
     client_connection_check_interval lets the server notice within 2 s that a killed `migrate` is gone.
+
+    Args:
+        environment: Its limits.
+        name: The application_name.
+        lock_timeout_s: In seconds; none: the environment's.
     """
     migrate = environment.migrate
     options = {
-        "lock_timeout": f"{round(migrate.lock_timeout_s * 1000)}ms",
+        "lock_timeout": f"{round((lock_timeout_s or migrate.lock_timeout_s) * 1000)}ms",
         "statement_timeout": f"{round(migrate.statement_timeout_s * 1000)}ms",
         "client_connection_check_interval": "2s",
     }

@@ -43,8 +43,9 @@ def apply_migrations(order: Order) -> Applied | Preview:
             description=f"migrations of {order.ref} on {environment.name}",
         )
 
-        def progress(done: int, of: int, what: str) -> None:
-            log(f"{what} ({done} of {of} done)")
+        def progress(done: float, of: int, what: str) -> None:
+            if what:
+                log(f"{what} ({int(done)} of {of} done)")
             try:
                 update_progress_artifact(bar, progress=100.0 * done / of)  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - a bar that cannot be drawn must not end a migration

@@ -6,11 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-import psycopg
-from psycopg import sql
-
 from tasks.app.git import Git
-from tasks.database.connection import connect, explained
+from tasks.database.applied import applied_of
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError
 from tasks.release.release import SERVING, Release, new_id
@@ -27,6 +24,9 @@ def open_release(
     release_id: str,
     requested_by: str,
     report: Callable[[str], None],
+    *,
+    resumed_run: str = "",
+    goes_on: Callable[[str], bool] = lambda _: False,
 ) -> Release:
     """Open the release of a ref; the caller holds the release lock, so whoever left a record running is dead.
 
@@ -38,15 +38,20 @@ def open_release(
             commit and its backup is still good to migrate on, else a new one.
         requested_by: Who or what asked, for the record.
         report: Takes a line for the log.
+        resumed_run: The flow run, where it was suspended to ask a person: it goes on with the release it asked about.
+        goes_on: Whether a flow run, by its id, is still suspended or under way.
 
     Raises:
         CodeError: The ref is unknown to the remote, not in the environment's branch, or the checkout has local changes.
-        RefusedError: There is no such release, it is of another commit, or it is no longer the one to go on with.
+        RefusedError: There is no such release, it is of another commit, or it is no longer the one to go on with; or
+            the newest one waits for a person.
     """
     git = Git(environment)
     git.fetch()
     commit = git.commit_of(ref)
     git.check_deployable(commit, ref)
+    if resumed_run:
+        release_id = _asked_by(ledger, resumed_run).id
     if release_id not in ("", NEW):
         release = ledger.load(release_id)
         if release.commit != commit:
@@ -55,9 +60,12 @@ def open_release(
                 hint=f"`{NEW}` as release id starts a new release",
             )
         _refuse_what_is_over(environment, ledger, release, git.head())
+        _refuse_what_waits(release, resumed_run, goes_on)
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
     if newest and newest.status not in SERVING:
+        if release_id != NEW:
+            _refuse_what_waits(newest, resumed_run, goes_on)
         undone = _undone(environment, newest, git.head())
         if release_id != NEW and newest.commit == commit and not undone and _may_go_on(environment, newest):
             return _taken_up(ledger, newest, requested_by, report)
@@ -96,6 +104,35 @@ def _refuse_what_is_over(environment: Environment, ledger: Ledger, release: Rele
         raise RefusedError(f"release {release.id} cannot go on: {undone}", hint=hint)
 
 
+def _asked_by(ledger: Ledger, run: str) -> Release:
+    """The release that a flow run asked a person about.
+
+    Raises:
+        RefusedError: Another run has taken it over, or it was closed meanwhile.
+    """
+    hint = "deploy the same ref again"
+    release = next((one for one in ledger.newest() if one.asked and one.asked.flow_run_id == run), None)
+    if release is None:
+        raise RefusedError("the release that this run asked about was taken over by another run", hint=hint)
+    if release.status == "failed" and release.approval is None:
+        why = release.timeline[-1].what if release.timeline else ""
+        raise RefusedError(f"release {release.id} waits for nobody any more: {why}", hint=hint)
+    return release
+
+
+def _refuse_what_waits(release: Release, run: str, goes_on: Callable[[str], bool]) -> None:
+    """Refuse to take a release away from the run that waits for a person's answer."""
+    asked = release.asked
+    if release.status != "waiting" or asked is None or asked.flow_run_id == run or asked.expired(now()):
+        return
+    if goes_on(asked.flow_run_id):
+        raise RefusedError(
+            f"release {release.id} of {release.ref} waits for an approval until {asked.expires_at:%Y-%m-%d %H:%M} UTC",
+            hint=f"`runbook approve {release.environment}` or `runbook reject {release.environment}` answers;"
+            f" `{NEW}` as release id gives it up and starts a new release",
+        )
+
+
 def _newer(ledger: Ledger, release: Release) -> Iterator[Release]:
     return itertools.takewhile(lambda record: record.id != release.id, ledger.newest())
 
@@ -126,6 +163,11 @@ def _ended(ledger: Ledger, release: Release, why: str, report: Callable[[str], N
     if release.smoke is not None and release.status == "running":
         # It died between its last stage and its last line.
         ledger.update(release.id, lambda record: record.closed("finished", "finished", now()))
+    elif release.status == "waiting":
+        ledger.update(
+            release.id, lambda record: record.closed("failed", f"no answer is waited for any more; {why}", now())
+        )
+        report(f"release {release.id} waited for an approval; it is closed as failed: {why}")
     elif release.status == "running":
         ledger.update(release.id, lambda record: record.closed("failed", f"its run died; {why}", now()))
         report(f"release {release.id} was left running by a run that died; it is closed as failed: {why}")
@@ -164,16 +206,4 @@ def _may_go_on(environment: Environment, release: Release) -> bool:
 def _applied(environment: Environment, release: Release) -> set[str]:
     """Which planned migrations stand applied."""
     names = [migration.label for migration in release.plan.pending] if release.plan else []
-    schema = release.migrations_schema
-    table = sql.Identifier(*([schema] if schema else []), "django_migrations")
-    with connect(environment.database, "look for applied migrations") as connection:
-        try:
-            rows = connection.execute(
-                sql.SQL("SELECT app || '.' || name AS label FROM {} WHERE app || '.' || name = ANY(%s)").format(table),
-                [names],
-            ).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return set()
-        except psycopg.Error as error:
-            raise explained(error, "cannot look for applied migrations") from None
-    return {label for (label,) in rows}
+    return applied_of(environment.database, release.migrations_schema, names)

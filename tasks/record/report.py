@@ -10,7 +10,7 @@ from tasks.markdown.text import block, cell, code, count, duration, moment, size
 from tasks.release.backup import Backup, Verification
 from tasks.release.checklist import checklist
 from tasks.release.order import Order, Preview
-from tasks.release.plan import Applied, Migration, Plan
+from tasks.release.plan import Applied, Attempt, Migration, Plan
 from tasks.release.release import Release, Smoked, StageName
 from tasks.release.rules import blocking
 
@@ -149,10 +149,10 @@ def _people(release: Release) -> str:
         off = release.reopened
         until = f" until {moment(off.at)} (by {off.by})" if off else ", **still**"
         lines.append(f"- in maintenance mode since {moment(release.maintenance.since)}{until}")
-    for told in filter(None, (release.announced, release.told)):
-        for delivery in told.deliveries:
-            came = "told" if delivery.ok else f"⚠ **could not be told** ({cell(delivery.error)})"
-            lines.append(f"- {cell(delivery.to)}: {came}, {moment(delivery.at)}: {cell(delivery.subject)}")
+    of_stages = (delivery for told in (release.announced, release.told) if told for delivery in told.deliveries)
+    for delivery in dict.fromkeys((*release.notices, *of_stages)):
+        came = "told" if delivery.ok else f"⚠ **could not be told** ({cell(delivery.error)})"
+        lines.append(f"- {cell(delivery.to)}: {came}, {moment(delivery.at)}: {cell(delivery.subject)}")
     return "## People\n\n" + "\n".join(lines) if lines else ""
 
 
@@ -186,7 +186,30 @@ def _migrations(plan: Plan | None, applied: Applied | None) -> str:
             limits += (
                 f" Found applied already, by an earlier attempt or by somebody: {cell(', '.join(applied.already))}."
             )
+        limits += _attempts(applied.attempts)
     return f"## Migrations\n\n{shown}{limits}\n\n" + "\n\n".join(_sql(migration) for migration in plan.pending)
+
+
+def _attempts(attempts: Sequence[Attempt]) -> str:
+    """What each run of `migrate` waited for, and how long it made others wait."""
+    if not attempts:
+        return ""
+    rows = [
+        (
+            moment(one.began),
+            duration(one.seconds),
+            cell(one.ended_by),
+            duration(one.waited_s),
+            f"{duration(one.blocked_others_s)} ({count(one.blocked_sessions, 'session')})",
+            "; ".join(
+                cell(f"{holder.kind} {holder.application_name} (pid {holder.pid}) on {holder.relation or 'a row'}")
+                for holder in one.holders
+            ),
+        )
+        for one in attempts
+    ]
+    heads = ("Attempt", "Took", "Ended by", "Waited for locks", "Others waited at most", "Locks held by")
+    return "\n\n" + table(heads, rows)
 
 
 def _reversible(migration: Migration) -> str:

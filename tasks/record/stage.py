@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound, Pause
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -22,6 +25,8 @@ from tasks.release.errors import RETRY_DELAYS_S, RefusedError, RunbookError, may
 from tasks.release.order import ASKED_BY, Order, Preview
 from tasks.release.plan import Plan
 from tasks.release.release import SERVING, Release, Status
+from tasks.release.rules import refuse_unapproved
+from tasks.release.way import Way, way_of
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
 
@@ -46,7 +51,9 @@ def open_order(environment_name: str, ref: str, release_id: str, dry_run: bool) 
         git.check_deployable(commit, ref)  # before its code is run, with the environment's secrets
         return Order(environment=environment_name, ref=ref, commit=commit, release_id="", dry_run=True)
     ledger = Ledger(Bucket(environment.storage), environment_name)
-    release = open_release(environment, ledger, ref, release_id, _requester(), log)
+    release = open_release(
+        environment, ledger, ref, release_id, _requester(), log, resumed_run=_resumed_run(), goes_on=_goes_on
+    )
     return Order(environment=environment_name, ref=ref, commit=release.commit, release_id=release.id, dry_run=False)
 
 
@@ -66,6 +73,19 @@ class UnderWay:
         if self.lock:
             self.lock.check()
         return stage(self.order)
+
+    def way(self) -> Way:
+        """The order of code and migrations; a dry run, which rehearses nothing, shows the usual one.
+
+        Raises:
+            RefusedError: No order keeps the service at work, or it risks more than was approved.
+        """
+        if self.order.dry_run:
+            return "migrate first"
+        environment = load(self.order.environment)
+        release = Ledger(Bucket(environment.storage), environment.name).load(self.order.release_id)
+        refuse_unapproved(release)
+        return way_of(release)
 
 
 @contextmanager
@@ -91,6 +111,13 @@ def release_of(kind: str, environment_name: str, ref: str, release_id: str, dry_
         ledger = Ledger(Bucket(environment.storage), environment_name)
         try:
             yield UnderWay(order, lock)
+        except Pause:
+            # A person is asked, as the record says; the run begins again from the top when there is an answer.
+            try:
+                _publish(ledger.load(order.release_id))
+            except Exception as error:  # noqa: BLE001 - the question stands, whether its page is there or not
+                get_run_logger().error("the report could not be published, `runbook report` shows it: %s", error)
+            raise
         except BaseException as error:
             if not lock.is_held():
                 # Whoever has it by now writes this record; ours would be a second hand in it.
@@ -131,6 +158,26 @@ def _publish(release: Release) -> None:
         key=f"release-{release.environment}",
         description=f"{release.ref} to {release.environment}: {release.status}",
     )
+
+
+def _resumed_run() -> str:
+    """This flow run's id, if it was suspended before; else empty."""
+    run = flow_run.get_id()
+    if not run:
+        return ""
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(run))
+    return run if any(state.is_paused() for state in states) else ""
+
+
+def _goes_on(run: str) -> bool:
+    """Whether a flow run has not ended."""
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(run)).state
+        except ObjectNotFound:
+            return False
+    return state is not None and not state.is_final()
 
 
 def _requester() -> str:

@@ -58,6 +58,15 @@ class Asked(Record):
     expires_at: datetime
     told: tuple[str, ...] = ()  # contacts, in the order in which they were told
 
+    def expired(self, at: datetime) -> bool:
+        """Whether an answer comes too late."""
+        return at >= self.expires_at
+
+    @property
+    def key(self) -> str:
+        """Names the question within its flow run, for Prefect: letters, digits and dashes."""
+        return f"approval-{self.asked_at:%Y%m%d-%H%M%S-%f}"
+
 
 class Approved(Record):
     """What a person answered, or that nobody had to be asked."""

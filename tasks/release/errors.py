@@ -16,7 +16,10 @@ RunbookError
  ├── StoreError                the bucket refused or was lost
  │    └── ConflictError        somebody else wrote the object first
  ├── CodeError                 git, the checkout or the service's reload
+ ├── MaintenanceError          maintenance mode could not be switched, or the application does not show it
+ ├── NoticeError               a notice could not be delivered
  ├── SmokeError                the deployed application does not answer as it should
+ ├── MonitorError              the watch of a release convicts it
  └── ServiceError              an embedded service could not be started or stopped
 """
 
@@ -177,8 +180,20 @@ class CodeError(RunbookError):
     """Git, the checkout or the service's reload."""
 
 
+class MaintenanceError(RunbookError):
+    """Maintenance mode could not be switched, or the application does not show it."""
+
+
+class NoticeError(RunbookError):
+    """A notice could not be delivered."""
+
+
 class SmokeError(RunbookError):
     """The deployed application does not answer as it should."""
+
+
+class MonitorError(RunbookError):
+    """The watch of a release convicts it: the verdict's sentence is the message."""
 
 
 class ServiceError(RunbookError):

@@ -43,7 +43,8 @@ class Monitor(Section):
     """How a release is watched (§3.5, §4.7)."""
 
     watch_s: float = Field(0, ge=0, description="0: not watched; staging: a day, production: two hours")
-    interval_s: float = Field(60, ge=1)
+    least_s: float = Field(1800, ge=0, description="a watch that finds all well does not end before")
+    interval_s: float = Field(60, ge=0.2)
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="of a whole watch, however often it looks")
     automatic_rollback: Literal["calibrated", "always", "never"] = "calibrated"
     error_tolerance: float = Field(2, gt=1, description="errors may become so many times as frequent")

@@ -165,6 +165,49 @@ class AppliedMigration(Record):
     seconds: float | None = Field(description="None: applied by an attempt that died before it could say")
 
 
+HolderKind = Literal[
+    "session", "idle in transaction", "autovacuum", "autovacuum to prevent wraparound", "prepared transaction"
+]
+EndedBy = Literal["done", "lock timeout", "guard", "deadlock", "connection lost", "error"]
+
+
+class Holder(Record):
+    """A session that held what a migration waited for; never what it was at, which may hold values."""
+
+    pid: int  # 0: a prepared transaction, which has no process
+    kind: HolderKind
+    application_name: str
+    user: str
+    state: str
+    since: datetime | None  # when its transaction began; None: the server does not tell this role
+    relation: str  # what was waited for; "": a row, or the end of a transaction
+    waited_s: float  # by the migration
+
+
+class SeenStatement(Record):
+    """A statement of the migration as the guard saw it, looking every few hundredths of a second."""
+
+    text: str  # without literals, at most 500 characters
+    seconds: float
+    waited_s: float  # of them, for locks
+    locks: tuple[str, ...]  # "AccessExclusiveLock on documents_document", granted or waited for
+
+
+class Attempt(Record):
+    """One run of `migrate`, and what it cost others."""
+
+    began: datetime
+    seconds: float
+    ended_by: EndedBy
+    sqlstate: str | None = None
+    waited_s: float = 0  # in all, for locks that others held
+    blocked_others_s: float = 0  # the longest that one session was made to wait
+    blocked_sessions: int = 0
+    cancelled: int = 0  # how often the guard cancelled or ended its session
+    holders: tuple[Holder, ...] = ()
+    statements: tuple[SeenStatement, ...] = ()
+
+
 class Applied(Record):
     """What `migrate` did."""
 
@@ -177,3 +220,4 @@ class Applied(Record):
     migrations_schema: str | None = None  # where django_migrations is now; the plan's may be from before there was one
     before: tuple[Listed, ...]
     after: tuple[Listed, ...]
+    attempts: tuple[Attempt, ...] = ()

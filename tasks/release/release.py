@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.release.backup import Backup, Verification
-from tasks.release.decisions import Approved, Asked, Closed, Gated, Reopened, Told
+from tasks.release.decisions import Approved, Asked, Closed, Delivery, Gated, Reopened, Told
 from tasks.release.errors import RefusedError
 from tasks.release.plan import Applied, Plan
 from tasks.release.record import Record
@@ -127,6 +127,7 @@ class Release(Record):
     smoke: Smoked | None = None
     verdict: Verdict | None = None
     told: Told | None = None
+    notices: tuple[Delivery, ...] = ()  # each as it was sent, whatever its occasion
 
     def result(self, stage: StageName) -> Result | None:
         """What a finished stage left; None when it is not finished."""
@@ -184,9 +185,40 @@ class Release(Record):
         run = self._running(stage).model_copy(update={"ended_at": at, "error": error, "hint": hint})
         return self._with(stages={**self.stages, stage: run}).noted(f"{stage} failed: {error}", at, stage)
 
+    def asks(self, question: Asked) -> Release:
+        """With a question put to a person; an approval that was given before counts no longer.
+
+        Raises:
+            RefusedError: The code, or anything after it, was begun: whoever said no now would say it too late.
+        """
+        if "code" in self.stages:
+            raise RefusedError(f"release {self.id} is being deployed: nobody can be asked about it any more")
+        at = question.asked_at
+        run = self.stages.get("approval")
+        asking = self._with(approval=None)
+        if run is None or run.ended_at:
+            asking = asking.began("approval", at)
+        what = f"waits for an approval of a {question.level} risk until {question.expires_at:%Y-%m-%d %H:%M} UTC"
+        return asking._with(status="waiting", asked=question).noted(what, at, "approval")
+
+    def delivered(self, delivery: Delivery) -> Release:
+        """With a notice sent, or not."""
+        return self._with(notices=(*self.notices, delivery)[-TIMELINE_LIMIT:])
+
+    def opened_early(self, by: str, at: datetime) -> Release:
+        """With maintenance mode ended before its work was done: whoever takes the release up switches it on again."""
+        stages = {stage: run for stage, run in self.stages.items() if stage not in ("maintenance", "reopened")}
+        changed = self._with(stages=stages, maintenance=None, reopened=None)
+        return changed.noted(f"maintenance mode was switched off by {by}", at, "reopened")
+
     def closed(self, status: Status, what: str, at: datetime) -> Release:
         """With the release's end, or its being taken up again."""
         return self._with(status=status).noted(what, at)
+
+    def judged(self, verdict: Verdict, at: datetime) -> Release:
+        """With the end of its watch."""
+        status: Status = "convicted" if verdict.outcome == "convicted" else "finished"
+        return self._with(verdict=verdict).closed(status, f"watched, {verdict.outcome}: {verdict.sentence}", at)
 
     def _running(self, stage: StageName) -> StageRun:
         if stage not in self.stages:

@@ -10,6 +10,7 @@ from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError, StaleBackupError
 from tasks.release.plan import Plan
 from tasks.release.release import Release
+from tasks.release.risk import LEVELS
 
 
 def proved(release: Release) -> tuple[Plan, Backup]:
@@ -75,4 +76,35 @@ def refuse_stale(environment: Environment, release: Release) -> None:
             f" {environment.backup.max_age_s / 60:.0f}: rows written since are at risk",
             hint="`--release-id new` starts a new release with a new backup; where backup and proof take longer than"
             " that, [backup] max_age_s has to be longer too",
+        )
+
+
+def outgrown(release: Release) -> str:
+    """In a sentence, why the approval of a release holds no longer, since it risks more by now; empty: it holds."""
+    if release.plan is None or release.risk is None or release.approval is None:
+        return ""
+    level = checklist(release.plan, release.risk, release.tried).level
+    approved = release.approval
+    if LEVELS.index(level) <= LEVELS.index(approved.level):
+        return ""
+    up_to = f"{approved.by} approved" if approved.asked else "nobody was asked, which is allowed for"
+    return f"{release.ref} is of {level} risk by now, {up_to} a {approved.level} one"
+
+
+def refuse_unapproved(release: Release) -> None:
+    """Refuse a release that risks more than what was approved.
+
+    Raises:
+        RefusedError: It was not approved, or the rehearsal found a higher risk than the approval holds up to.
+    """
+    if release.approval is None:
+        raise RefusedError(
+            f"release {release.id} was not approved: nothing is deployed without",
+            hint="run the flow from its beginning with the same release id",
+        )
+    if why := outgrown(release):
+        raise RefusedError(
+            f"{why}; nothing was deployed",
+            hint=f"`runbook report {release.environment}` shows what the rehearsal found; deploy the same ref again,"
+            " which asks for an approval of that",
         )

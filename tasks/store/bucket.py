@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
@@ -122,6 +123,18 @@ class Bucket:
                 raise
             return there.etag
         return answer["ETag"]
+
+    def written_at(self, key: str) -> datetime | None:
+        """When an object was written last, by the bucket's clock; None when there is none.
+
+        Raises:
+            StoreError: The bucket refuses or is lost.
+        """
+        try:
+            with explained(f"cannot look at {key}", key):
+                return self.client.head_object(Bucket=self.name, Key=key)["LastModified"]
+        except MissingObjectError:
+            return None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys below a prefix, in order.

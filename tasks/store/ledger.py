@@ -74,11 +74,15 @@ class Ledger:
 
     def newest(self) -> Iterator[Release]:
         """The records of this environment, newest first."""
+        return map(self.load, self.ids())
+
+    def ids(self) -> list[str]:
+        """The ids of this environment's releases, newest first; whether each record can be read is not known."""
         prefix = self.bucket.storage.key("releases") + "/"
         names = (key.removeprefix(prefix) for key in self.bucket.keys(prefix))
-        for name in sorted((name for name in names if name.endswith(".json")), reverse=True):
-            if re.fullmatch(ID_PATTERN, name.removesuffix(".json")):  # anybody may have put something there
-                yield self.load(name.removesuffix(".json"))
+        found = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        # Anybody may have put something there.
+        return sorted((name for name in found if re.fullmatch(ID_PATTERN, name)), reverse=True)
 
     def carry_out(
         self, release_id: str, stage: StageName, work: Callable[[Release], R], report: Callable[[str], None]

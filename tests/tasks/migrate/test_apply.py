@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,15 +12,11 @@ import psycopg
 import pytest
 
 from tasks.app.alone import alone_in
-from tasks.app.probing import plan
-from tasks.database.connection import connect
-from tasks.database.identity import identify
 from tasks.database.lock import advisory_lock
 from tasks.database.sessions import wait_until_gone
 from tasks.migrate.apply import apply
 from tasks.migrate.limits import limits
 from tasks.release.backup import BackupObject
-from tasks.release.environment import Environment
 from tasks.release.errors import (
     CodeError,
     DatabaseError,
@@ -34,55 +27,15 @@ from tasks.release.errors import (
     VerificationError,
     WrongDatabaseError,
 )
-from tasks.release.plan import Applied, Plan
+from tasks.release.plan import Applied
 from tasks.release.release import Release
 from tasks.store.bucket import Bucket
 from tests.builders import backup, identity, release, verification
 from tests.fix_app import Site
+from tests.tasks.migrate.conftest import Ready
+from tests.tasks.migrate.manifest import stored_manifest
 
 V1_1 = {"documents.0002_document_category", "documents.0003_category_index"}
-Ready = Callable[..., Release]
-
-
-@pytest.fixture
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def plans() -> dict[str, Plan]:
-    """What was planned for a commit: the same for every fresh site."""
-    return {}
-
-
-@pytest.fixture
-def ready(staging_site: Site, plans: dict[str, Plan]) -> Ready:
-    """Check a ref out and return its release as it is before the migration: planned, backed up, proved."""
-
-    def made(ref: str = "v1.1", **changes: Any) -> Release:
-        commit = staging_site.check_out(ref)
-        environment = staging_site.environment
-        if commit not in plans:
-            plans[commit] = plan(environment, staging_site.checkout)
-        with connect(environment.database, "test") as connection:
-            source = identify(connection)
-        fields = {
-            "commit": commit,
-            "plan": plans[commit],
-            "backup": backup(source=source, **stored_manifest(environment)),
-            "verification": verification(),
-        }
-        return release(**fields | changes)
-
-    return made
-
-
-def stored_manifest(environment: Environment, *catalogue: str) -> dict[str, str]:
-    """A manifest in the bucket, with what the database had, and what a release remembers of it."""
-    key = environment.storage.key("backups", secrets.token_hex(4), "manifest.json")
-    body = json.dumps({"catalogue": dict.fromkeys(catalogue, "")}).encode()
-    Bucket(environment.storage).write(key, body)
-    return {"manifest_key": key, "manifest_sha256": hashlib.sha256(body).hexdigest()}
 
 
 def carried_out(site: Site, wanted: Release, told: list[str], **migrate: float) -> Applied:
@@ -106,7 +59,7 @@ def test_a_release_is_migrated_and_not_twice(staging_site: Site, ready: Ready, t
     assert all(migration.seconds and 0 < migration.seconds < made.seconds for migration in made.migrations)
     assert made.analyzed == ("documents_document",)
     assert made.already == ()
-    assert (made.lock_timeout_s, made.statement_timeout_s) == (2, 900)
+    assert (made.lock_timeout_s, made.statement_timeout_s) == (0.5, 900)
     assert [one.applied for one in made.before].count(False) == 2
     assert all(one.applied for one in made.after)
     assert told[-1] == "2/2 documents.0003_category_index is applied"
@@ -206,7 +159,7 @@ def test_settings_that_override_the_limits_are_refused(staging_site: Site, ready
     settings = (staging_site.app / "config/settings/staging.py").read_text()
     settings += 'DATABASES["default"]["OPTIONS"]["options"] = "-c lock_timeout=0"\n'
     staging_site.publish({"config/settings/staging.py": settings}, on="v1.1", tag="v2")
-    with pytest.raises(RefusedError, match="lock_timeout 0 ms and statement_timeout 0 ms instead of 2000") as caught:
+    with pytest.raises(RefusedError, match="lock_timeout 0 ms and statement_timeout 0 ms instead of 500") as caught:
         carried_out(staging_site, ready("v2"), told)
     assert "options" in caught.value.hint
     assert not staging_site.applied() & V1_1
@@ -223,18 +176,20 @@ def test_a_migration_that_cannot_succeed_says_what_stands(staging_site: Site, re
     assert staging_site.server.password not in str(error)
 
 
-def test_a_reader_in_the_way_costs_one_try_and_nothing_else(staging_site: Site, ready: Ready, told: list[str]) -> None:
+def test_a_reader_in_the_way_is_named_when_patience_ends(staging_site: Site, ready: Ready, told: list[str]) -> None:
     wanted = ready()
-    with transaction(staging_site, "SELECT * FROM documents_document LIMIT 1"):
+    with transaction(staging_site, "SELECT * FROM documents_document LIMIT 1", name="a report"):
         with pytest.raises(MigrationError, match="due to lock timeout") as caught:
-            carried_out(staging_site, wanted, told, lock_timeout_s=0.2)
-        assert caught.value.retryable
+            carried_out(staging_site, wanted, told, lock_timeout_s=0.2, patience_s=0)
+        assert not caught.value.retryable, "patience is ours, not the task's"
+        assert "quieter moment" in caught.value.hint
+        assert "(a report) of chatbot" in str(caught.value)
         assert caught.value.applied == ()
         assert caught.value.failed == "documents.0002_document_category"
     assert not staging_site.applied() & V1_1
 
 
-def test_half_of_a_migration_without_transaction_is_not_tried_again_and_cleared_away_when_it_is_run_again(
+def test_half_of_a_concurrent_index_is_cleared_away_when_it_is_run_again(
     staging_site: Site, ready: Ready, told: list[str]
 ) -> None:
     wanted = ready()
@@ -245,10 +200,8 @@ def test_half_of_a_migration_without_transaction_is_not_tried_again_and_cleared_
         transaction(staging_site, "UPDATE documents_document SET title = title WHERE id = 1"),
         pytest.raises(MigrationError, match="lock timeout") as caught,
     ):
-        carried_out(staging_site, wanted, told, lock_timeout_s=0.2)
+        carried_out(staging_site, wanted, told, lock_timeout_s=0.2, patience_s=0)
     assert caught.value.failed == "documents.0003_category_index"
-    assert not caught.value.retryable
-    assert "not atomic" in caught.value.hint
     invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
     assert staging_site.psql(invalid) == [(1,)], "that is the half it left"
 

@@ -1,0 +1,1 @@
+"""The baseline: what is normal, collected on a schedule and kept."""

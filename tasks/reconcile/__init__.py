@@ -1,0 +1,1 @@
+"""What died: found in the records, put right, or told."""

@@ -1,0 +1,1 @@
+"""Signals: what the world tells of an application (requests, logs, PostgreSQL, Prometheus), and its history."""

@@ -1,0 +1,73 @@
+"""The control group, and who may roll back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.monitor.control import Share, factor, relations_of, touch_of
+from tasks.monitor.verdict import may_roll_back
+from tasks.release.monitoring import Monitor
+from tasks.release.watch import Placebo
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "relations"),
+    [
+        (
+            'SELECT "a"."id" FROM "shop_order" a JOIN public.shop_item ON true WHERE a.id = $1',
+            {"shop_order", "shop_item"},
+        ),
+        ("INSERT INTO shop_order (id) VALUES ($1)", {"shop_order"}),
+        ('SELECT 1 FROM "shop_order" WHERE "id" IN ($1, $2, ', {"shop_order"}),
+        ("SELECT $1", set()),
+    ],
+)
+def test_the_relations_of_a_statement(text: str, relations: set[str]) -> None:
+    assert relations_of(text) == relations
+
+
+@pytest.mark.parametrize(
+    ("metric", "touch"),
+    [
+        ("log.errors:/api/documents/<int:document_id>", "touched"),
+        ("probe.latency:/api/health", "untouched"),
+        ("log.latency", "unknown"),
+        ("statement.mean_s:abc", "touched"),
+        ("statement.mean_s:other", "unknown"),
+        ("table.seq_rows:public.documents_document", "touched"),
+    ],
+)
+def test_what_a_release_touches(metric: str, touch: str) -> None:
+    texts = {"abc": "SELECT * FROM documents_document"}
+    assert touch_of(metric, {"documents_document"}, texts, {})[0] == touch
+
+
+def test_a_route_may_be_known_to_use_a_relation() -> None:
+    assert touch_of("log.errors:/search", {"documents_document"}, {}, {"/search": ["documents_document"]}) == (
+        "touched",
+        "documents_document",
+    )
+
+
+def test_the_middle_of_the_control_group_counts() -> None:
+    assert factor([]) == 1
+    assert factor([Share(0, 100, 0.01)]) == 1  # better is no excuse
+    assert factor([Share(3, 100, 0.01), Share(3, 100, 0.01), Share(90, 100, 0.01)]) == pytest.approx(3)
+    assert factor([Share(3, 3, 0.01)]) == 1  # too few to say anything
+
+
+def test_a_rollback_by_itself_wants_a_judge_that_was_never_wrong() -> None:
+    clean = Placebo(replays=14, false_alarms=0, since=NOW, until=NOW)
+    wrong = Placebo(replays=14, false_alarms=1, since=NOW, until=NOW)
+    calibrated, always, never = (Monitor(automatic_rollback=one) for one in ("calibrated", "always", "never"))
+    assert may_roll_back("convicted", "convicted", calibrated, clean) == (True, "")
+    assert may_roll_back("convicted", "convicted", calibrated, wrong)[0] is False
+    assert may_roll_back("convicted", "convicted", calibrated, None)[0] is False
+    assert may_roll_back("convicted", "broken", calibrated, None) == (True, "")
+    assert may_roll_back("convicted", "convicted", always, wrong) == (True, "")
+    assert may_roll_back("convicted", "broken", never, clean)[0] is False
+    assert may_roll_back("inconclusive", "ask", always, clean)[0] is False
