@@ -65,7 +65,7 @@ def mend(bench: Bench, trouble: Trouble, entry: Entry) -> Outcome:
     try:
         return WAYS.get(trouble.kind, _told)(bench, trouble, entry)
     except SettledError as settled:
-        return Outcome(trouble, settled.message)
+        return Outcome(trouble, settled.message, done=False)  # whoever was faster may die too
     except RunbookError as error:
         return Outcome(trouble, "", str(error), done=False)
 
@@ -115,7 +115,7 @@ def _reopened(bench: Bench, trouble: Trouble, entry: Entry) -> Outcome:
     did = "maintenance mode is off, and was seen to be off"
     facts = (("Done", did), ("Applied", stands), ("What to do", go_on(release)))
     told, failed = bench.tell(message(bench.environment, trouble, *facts), release)
-    return Outcome(trouble, f"{did}; {told}", failed)
+    return Outcome(trouble, f"{did}; {told}", failed, done=False)  # it is over when nothing of it is found any more
 
 
 def _dead(bench: Bench, trouble: Trouble, _entry: Entry) -> Outcome:

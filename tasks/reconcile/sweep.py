@@ -100,7 +100,7 @@ def _maintenance(facts: Facts, hands: Hands) -> Iterator[Trouble]:
     if closing and facts.lock_is_free and hands.may_be_on(closing):
         yield Trouble(
             "maintenance",
-            f"maintenance/{closing.id}/{closing.stages['maintenance'].attempts}",
+            f"maintenance/{closing.id}/{closing.stages['maintenance'].began_at:%Y%m%dT%H%M%S.%f}",
             f"release {closing.id} began to switch maintenance mode on and is dead: it may be on still",
             closing,
         )

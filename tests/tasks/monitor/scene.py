@@ -104,9 +104,9 @@ def talked_about(site: Site) -> None:
     """Give the newest documents many conversations, which v1.2-slow reads one document after the other."""
     site.psql(
         "INSERT INTO conversations_conversation SELECT r.* FROM (SELECT * FROM conversations_conversation LIMIT 1) c,"
-        " (SELECT id FROM documents_document ORDER BY created_at DESC, id DESC LIMIT 10) d, generate_series(1, 5000),"
+        " (SELECT id FROM documents_document ORDER BY created_at DESC, id DESC LIMIT 10) d, generate_series(1, 5000) n,"
         " jsonb_populate_record(NULL::conversations_conversation,"
-        " to_jsonb(c) || jsonb_build_object('id', gen_random_uuid(), 'document_id', d.id)) r"
+        " to_jsonb(c) || jsonb_build_object('id', gen_random_uuid(), 'document_id', d.id, 'title', 'Talk ' || n)) r"
     )
     site.psql("ANALYZE conversations_conversation")
 

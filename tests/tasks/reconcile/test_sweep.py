@@ -187,13 +187,16 @@ def test_what_could_not_be_told_is_told_later() -> None:
 
 
 def test_a_release_that_dies_again_is_another_matter(place: Environment) -> None:
-    def key(record: Release) -> str:
-        return troubles(place, Facts(at=NOW, records=(record,), lock_is_free=True), Memory(), HANDS)[-1].key
+    def key(record: Release, kind: str = "dead run") -> str:
+        found = troubles(place, Facts(at=NOW, records=(record,), lock_is_free=True), Memory(), HANDS)
+        return next(one.key for one in found if one.kind == kind)
 
     dead = running()
     assert key(dead) == key(dead.noted("the sweep: its run died; told somebody", NOW))
     assert key(dead) == key(dead.began("maintenance", BEGAN).opened_early("the sweep", NOW))
     assert key(dead) != key(dead.noted("taken up again by somebody", NOW))
+    again = closing().opened_early("the sweep", NOW).began("maintenance", NOW)
+    assert key(closing(), "maintenance") != key(again, "maintenance")
 
 
 def test_what_is_well_is_forgotten_unless_it_could_not_be_seen() -> None:
