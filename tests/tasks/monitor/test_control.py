@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.monitor.control import Share, factor, relations_of, touch_of
+from tasks.monitor.control import Share, Touch, factor, relations_of, touch_of
+from tasks.monitor.evidence import CONVICTED, Rules, State, step
+from tasks.monitor.normal import Measure, Normal
+from tasks.monitor.observe import Interval
 from tasks.monitor.verdict import may_roll_back
 from tasks.release.monitoring import Monitor
 from tasks.release.watch import Placebo
+from tasks.signals.sample import Sample, binned
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -71,3 +75,26 @@ def test_a_rollback_by_itself_wants_a_judge_that_was_never_wrong() -> None:
     assert may_roll_back("convicted", "convicted", always, wrong) == (True, "")
     assert may_roll_back("convicted", "broken", never, clean)[0] is False
     assert may_roll_back("inconclusive", "ask", always, clean)[0] is False
+
+
+@pytest.mark.parametrize(("health_s", "convicts"), [(0.3, False), (0.1, True)])
+def test_a_slowdown_of_what_is_not_touched_too_is_granted(health_s: float, *, convicts: bool) -> None:
+    """Documents take three times as long as usual; whether the release is to blame depends on what it leaves alone."""
+    documents, health = "log.latency:/api/documents", "log.latency:/api/health"
+    touches: dict[str, Touch] = {documents: "touched", health: "untouched"}
+    measures = tuple(
+        Measure(metric=metric, quality="p50", group="route latency", touch=touch, usual=(0.1,))
+        for metric, touch in touches.items()
+    )
+    normal = Normal(began_at=NOW, grid_s=60, days=28, certain=True, latency_tolerance=1.15, measures=measures)
+    rules = Rules.of(2, 60, weights=normal.weights())
+    held = plain = State.start(2)
+    for minute in range(20):
+        at = NOW + timedelta(minutes=minute)
+        seconds = {documents: 0.3, health: health_s}
+        samples = [Sample(one, "latency", at, 60, total=50, bins=binned([took] * 50)) for one, took in seconds.items()]
+        interval = Interval(normal, at, samples, samples, 60)
+        held = step(held, rules, interval.observed(compared=True, broken=False))
+        plain = step(plain, rules, interval.observed(compared=False, broken=False))
+    assert (int(held.verdict) == CONVICTED) is convicts
+    assert int(plain.verdict) == CONVICTED
