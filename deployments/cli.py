@@ -44,6 +44,7 @@ def up(names: Names = None) -> None:
     embedded.write_environments(PRESETS, embedded.services(STATE), STATE)
     server = _prefect_url()
     if server:
+        os.environ.setdefault(DIRECTORY_VARIABLE, str(STATE / "environments"))  # it may be there only now
         register(f"{server}/api", console.print, only_if_changed=True)
         console.print(f"Prefect UI: {server}")
 

@@ -10,6 +10,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from tasks.monitor.stage import deliver_verdict, replay_placebos, sole_watch, watch_intervals
+from tasks.notify.stage import verdict_told
 from tasks.release.errors import ReleaseInProgressError
 
 
@@ -25,7 +26,7 @@ def monitor(environment: str, release_id: Annotated[str, Field(min_length=1)]) -
     """
     ended = ""
     try:
-        with sole_watch(environment, release_id):
+        with sole_watch(environment, release_id), verdict_told(environment, release_id):
             while not ended:
                 ended = watch_intervals(environment, release_id)
             verdict = deliver_verdict(environment, release_id, ended)

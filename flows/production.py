@@ -80,7 +80,7 @@ def production(
     with (
         release_of("production", environment, ref, release_id, dry_run) as release,
         failure_told(release.order),
-        open_in_every_outcome(release.order),
+        open_in_every_outcome(release.order, release.lock),
     ):
         plan = release.carry_out(plan_migrations)
         results = [release.carry_out(step) for step in BEFORE]

@@ -126,6 +126,8 @@ class Requested(Record):
     head: str  # first 300 characters of the answer
     error: str | None
     seconds: float
+    route: str  # the pattern that its path matched, as Django writes it; "": none
+    relations: tuple[str, ...]  # that its statements named, without schema
 
 
 class Residence:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from tasks.release.checklist import MAINTENANCE
 from tasks.release.decisions import Approved, Asked
 from tasks.release.errors import RefusedError
 from tasks.release.release import Release
@@ -41,7 +42,7 @@ def mistake(answer: Answer, question: Asked) -> str:
         return ""
     if len(answer.standby.strip()) < NAME_LENGTH:
         return "an approval names who is on standby"
-    if "maintenance window" in question.demands and not answer.maintenance_window:
+    if MAINTENANCE in question.demands and not answer.maintenance_window:
         return "this release needs maintenance mode: an approval allows it, or the release is rejected"
     return ""
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tasks.markdown.risk import EVIDENCE_LIMIT, TICKS
 from tasks.markdown.text import cell, code, duration, moment, table
-from tasks.release.checklist import Box, Checklist, checklist
+from tasks.release.checklist import MAINTENANCE, Box, Checklist, checklist
 from tasks.release.decisions import Approved, Asked
 from tasks.release.environment import Environment
 from tasks.release.environment import Risk as Limits
@@ -79,14 +79,20 @@ def unasked(environment: Environment, release: Release, at: datetime) -> Approve
 
 
 def question(environment: Environment, release: Release, flow_run_id: str, at: datetime) -> Asked:
-    """The question of a flow run about a release."""
+    """The question of a flow run about a release.
+
+    Where it is asked a second time, on a backup of its own, it stands no longer than that is good to migrate on.
+    """
     made = checklist_of(release)
+    expires_at = at + timedelta(seconds=environment.approval.expires_s)
+    if release.backup:
+        expires_at = min(expires_at, release.backup.started_at + timedelta(seconds=environment.backup.max_age_s))
     return Asked(
         flow_run_id=flow_run_id,
         level=made.level,
         demands=made.demands,
         asked_at=at,
-        expires_at=at + timedelta(seconds=environment.approval.expires_s),
+        expires_at=expires_at,
     )
 
 
@@ -140,7 +146,7 @@ def _downtime(release: Release, made: Checklist) -> str:
         return "**Estimated downtime:** unknown, the migrations were not tried yet"
     seconds = sum(one.seconds or 0 for one in tried.migrations)
     blocked = max((one.blocking_s or 0 for one in tried.migrations), default=0)
-    window = f"{duration(seconds)} of maintenance mode" if "maintenance window" in made.demands else "none"
+    window = f"{duration(seconds)} of maintenance mode" if MAINTENANCE in made.demands else "none"
     return (
         f"**Estimated downtime:** {window}; the migrations took {duration(seconds)} where they were tried, and kept one"
         f" table from its readers or writers for {duration(blocked)} at most"

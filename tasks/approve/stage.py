@@ -17,7 +17,7 @@ from tasks.release.environment import Environment, load
 from tasks.release.errors import RETRY_DELAYS_S, RefusedError, may_retry
 from tasks.release.order import Order, Preview
 from tasks.release.release import Release
-from tasks.release.rules import refuse_blocked
+from tasks.release.rules import refuse_blocked, refuse_stale
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
 
@@ -54,6 +54,8 @@ def ask_for_approval(order: Order) -> Approved | Preview | None:
         return None  # it was asked before the run was suspended
     if nobody := unasked(environment, release, now()):
         return ledger.update(release.id, lambda record: _unasked(record, nobody)).approval
+    if release.verification:
+        refuse_stale(environment, release)  # no answer could come in time
     made = question(environment, release, run, now())
     ledger.update(release.id, lambda record: record.asks(made))
     get_run_logger().warning(
@@ -65,7 +67,7 @@ def ask_for_approval(order: Order) -> Approved | Preview | None:
     return None
 
 
-def await_approval(order: Order) -> Approved | Preview:
+def await_approval(order: Order) -> Approved | None:
     """Ask for an approval where one is needed, and wait for it outside of any process.
 
     It is called by the flow itself, since Prefect suspends no task. The flow run ends here as suspended; once it is
@@ -75,8 +77,10 @@ def await_approval(order: Order) -> Approved | Preview:
         RefusedError: A person rejected the release, or answered too late; nothing was deployed.
         prefect.exceptions.Pause: The run is suspended.
     """
+    if order.dry_run:  # what would be asked, the asking has said
+        return None
     found = ask_for_approval(order)
-    if found is not None:
+    if isinstance(found, Approved):
         return found
     environment = load(order.environment)
     ledger = Ledger(Bucket(environment.storage), environment.name)

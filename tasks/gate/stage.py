@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -16,6 +18,8 @@ from tasks.release.order import Order, Preview
 from tasks.release.release import Release
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger, now
+
+FRESH = timedelta(minutes=5)  # prerequisites that were found to hold are not looked at again for so long
 
 
 @task(
@@ -55,9 +59,10 @@ def check_prerequisites(order: Order) -> Gated | Preview:
     cache_policy=NO_CACHE,
 )
 def look_again(order: Order) -> None:
-    """§4: after the hours in which an approval was waited for, plan and prerequisites are still what they were.
+    """§4: plan and prerequisites are still what they were: hours or days may have passed since they were looked at.
 
-    Nothing is looked at where nobody was asked, or where the code is being deployed already: then going on is safer.
+    Nothing is looked at where that was done just now, or where the code is being deployed already: then going on is
+    safer.
 
     Raises:
         RefusedError: They are not.
@@ -67,9 +72,10 @@ def look_again(order: Order) -> None:
         return
     log = get_run_logger().info
     release = Ledger(Bucket(environment.storage), environment.name).load(order.release_id)
-    asked = release.approval is not None and release.approval.asked
-    if release.plan is None or not asked or "code" in release.stages:
+    if release.plan is None or release.gate is None or "code" in release.stages:
+        return
+    if now() - release.gate.checked_at < FRESH:
         return
     refuse_another(release.plan, plan(environment, prepare(environment, release.commit, log)))
     Looked(environment, release.plan, release.commit, order.ref, now()).gated()
-    log("plan and prerequisites are what they were when the approval was asked for")
+    log("plan and prerequisites are what they were")

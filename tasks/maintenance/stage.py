@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from tasks.database.lock import SWEEP, Held, advisory_lock
 from tasks.maintenance.switch import described, is_on, refuse_without_switch
 from tasks.maintenance.window import close, needed, put_right, reopen, still_closed
 from tasks.release.decisions import Closed, Reopened
 from tasks.release.environment import Environment, load
-from tasks.release.errors import RETRY_DELAYS_S, ReleaseInProgressError, RunbookError, may_retry
+from tasks.release.errors import RETRY_DELAYS_S, ReleaseInProgressError, may_retry
 from tasks.release.order import Order, Preview
 from tasks.store.bucket import Bucket
 from tasks.store.ledger import Ledger
@@ -68,15 +69,20 @@ def open_application(order: Order) -> Reopened | Preview:
 
 
 @contextmanager
-def open_in_every_outcome(order: Order) -> Iterator[None]:
+def open_in_every_outcome(order: Order, lock: Held | None) -> Iterator[None]:
     """Switch maintenance mode off that a run of another release has left on, and that this one leaves on when it fails.
 
-    To be used under the release lock. What a SIGKILL leaves on, the next run or the sweep puts right.
+    What a SIGKILL leaves on, the next run or the sweep puts right.
+
+    Args:
+        order: What is released.
+        lock: The release lock; a dry run has none. When it was lost, it is taken anew or the application is left to
+            whoever has it by then: a release that is being migrated must not be opened by another hand.
 
     Raises:
         MaintenanceError: The application still shows the maintenance mode of another release.
     """
-    if order.dry_run:
+    if lock is None:
         yield
         return
     log = get_run_logger()
@@ -87,13 +93,14 @@ def open_in_every_outcome(order: Order) -> Iterator[None]:
             log.warning("release %s had left maintenance mode on", release.id)
     try:
         yield
-    except ReleaseInProgressError:  # the lock is another run's by now, and so is the application
-        raise
     except BaseException:
         try:
-            put_right(environment, ledger, order.release_id, "the release", log.info)
-        except RunbookError as error:  # why the release ended must not be hidden
-            log.error("maintenance mode could not be ended: %s", error)
+            with nullcontext() if lock.is_held() else advisory_lock(environment.database, "release", SWEEP):
+                put_right(environment, ledger, order.release_id, "the release", log.info)
+        except ReleaseInProgressError:
+            log.warning("the release lock is another run's by now, and so is the application")
+        except Exception as error:  # noqa: BLE001 - why the release ended must not be hidden
+            log.error("maintenance mode could not be ended: %s", environment.redacted(str(error)))
         raise
 
 

@@ -51,7 +51,9 @@ def still_closed(environment: Environment, release: Release, report: Callable[[s
         MaintenanceError: It could not be switched on; it is off.
     """
     closed = release.maintenance
-    if closed and closed.needed and release.reopened is None and is_on(environment) is not True:
+    if not (closed and closed.needed and release.reopened is None) or _brought_out(release):
+        return
+    if is_on(environment) is not True:
         report("maintenance mode was ended from outside meanwhile")
         switch_on(environment, report)
 

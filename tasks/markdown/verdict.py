@@ -17,6 +17,9 @@ TITLES = {
     "inconclusive": "{ref}: a person has to look",
     "superseded": "{ref} was superseded",
 }
+NO_TAGS = str.maketrans(
+    "<>", "\u2039\u203a"
+)  # mermaid leaves out of a title what looks like a tag: a route's variables
 RED, GREEN, AMBER = "#ef4444", "#22c55e", "#f59e0b"
 # The Prefect UI draws on a dark ground.
 THEME = {
@@ -61,7 +64,8 @@ def chart(metric: str, seen: Seen, threshold: float) -> str:
     )
     top = max(1e-3, *shares, *tolerated) * 1.1
     limit = round(math.log10(threshold), 4)
-    title = json.dumps("".join(one for one in metric if one.isprintable() and one not in '"\\;#'))
+    printable = "".join(one for one in metric if one.isprintable() and one not in '"\\;#')
+    title = json.dumps(printable.translate(NO_TAGS), ensure_ascii=False)
     begin, end = minutes[0], max(minutes[-1], minutes[0] + 0.01)
     return "\n".join(
         [
@@ -109,6 +113,8 @@ def _facts(verdict: Verdict) -> str:
     ]
     if verdict.silent:
         facts.append(f"{count(verdict.silent, 'interval')} without traffic")
+    if verdict.maintained:
+        facts.append(f"{count(verdict.maintained, 'interval')} of these in maintenance mode, which is left out")
     if verdict.outcome == "convicted":
         may = "it may be rolled back by itself"
         facts.append(may if verdict.may_roll_back else f"nothing is rolled back by itself: {verdict.why_not}")
@@ -117,7 +123,7 @@ def _facts(verdict: Verdict) -> str:
             f"on days without a release the judge was wrong {verdict.placebo.false_alarms} of"
             f" {count(verdict.placebo.replays, 'time')}, up to {moment(verdict.placebo.until)}"
         )
-    else:
+    elif verdict.outcome != "convicted":
         facts.append("the judge was not tried yet on days without a release")
     if verdict.power:
         facts.append(verdict.power)

@@ -2,7 +2,8 @@
 
 Where both become slower or fail more, the cause is common to both (the machine, the network, the database as a whole)
 and is not held against the release: a difference in differences. What counts as touched is learned from the texts of
-statements, and for endpoints from names: a route that names the table or its model.
+statements, and for endpoints from what the rehearsal saw them ask for, else from names: a route that names a table or
+its model. Of what names none nothing is known: it is in no control group.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def relations_of(text: str) -> frozenset[str]:
 
 
 def touch_of(
-    metric: str, tables: Collection[str], texts: Mapping[str, str], routes: Mapping[str, Collection[str]]
+    metric: str,
+    tables: Collection[str],
+    texts: Mapping[str, str],
+    routes: Mapping[str, Collection[str]],
+    others: Collection[str],
 ) -> tuple[Touch, str]:
     """Whether a release touches what a metric measures, and the relation by which it does ("": none known).
 
@@ -49,7 +54,8 @@ def touch_of(
         metric: See Sample.
         tables: Which the release's migrations touch.
         texts: Digest to text of the statements that are known.
-        routes: Route to the relations that it is known to use.
+        routes: Route to the relations that it is known to use; none: it uses none.
+        others: Tables that there are beside these.
     """
     source, _, subject = metric.partition(":")
     if not subject or not tables:
@@ -58,12 +64,13 @@ def touch_of(
         return _found(relations_of(texts[subject]), tables) if subject in texts else ("unknown", "")
     if source.startswith(("table.", "index.")):
         return _found({subject.rpartition(".")[2]}, tables)
-    if subject in routes:
-        return _found(routes[subject], tables)
-    if subject.startswith("/"):
-        named = sorted(table for table in tables if _names(subject, table))
-        return ("touched", named[0]) if named else ("untouched", "")
-    return "unknown", ""
+    if not subject.startswith("/"):
+        return "unknown", ""
+    # A new release may use a table that its predecessor, which was rehearsed, did not.
+    used = {*routes.get(subject, ()), *(table for table in tables if _names(subject, table))}
+    if used & set(tables) or subject not in routes:
+        return _found(used or {table for table in others if _names(subject, table)}, tables)
+    return "untouched", ""
 
 
 def _found(relations: Collection[str], tables: Collection[str]) -> tuple[Touch, str]:

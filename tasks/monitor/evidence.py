@@ -3,12 +3,17 @@
 Each metric and interval is `bad` of `total`, and `tolerated` is the largest share that is no reason to complain. For
 a share that is `theta` times the tolerated one the interval multiplies the evidence by
 
-    L = exp((bad ln theta - (theta - 1) total tolerated) / dispersion), at most exp(CAP)
+    L = exp(bad ln(theta / k) - total tolerated ln(k) / (dispersion - 1)), at most exp(CAP)
+    k = (1 + (dispersion - 1) theta) / dispersion
 
-which has a mean of at most 1 as long as the true share is tolerated. M = (M + w) L, w being the prior probability
-that a regression begins with this interval; the mean of M over THETAS by PRIOR, and over the metrics with their
-weights, is an e-process: with probability 1 - alpha it never reaches 1 / alpha, however often and for however long one
-looks (Ville's inequality; Ramdas, Grünwald, Vovk, Shafer: arXiv 2210.01948). What is reported is smaller still: the
+the likelihood ratio of negative binomial counts of this dispersion, which becomes that of Poisson counts where it is 1.
+It has a mean of at most 1 as long as the true share is tolerated, for these and for every count whose cumulants are no
+larger, such as Poisson events in clumps of one size or of a geometric one. For a theta below 1 the scaled Poisson
+ratio, exp((bad ln theta - (theta - 1) total tolerated) / dispersion), is the one that holds for them. All of that holds
+as far as neighbouring intervals scatter independently around the tolerated share; what they have in common can only be
+allowed for by the dispersion. M = (M + w) L, w being the prior probability that a regression begins with this
+interval; the mean of M over THETAS by PRIOR, and over the metrics with their weights, is an e-process: with probability
+1 - alpha it never reaches 1 / alpha, however often and for however long one looks (Ville's inequality; Ramdas, Grünwald, Vovk, Shafer: arXiv 2210.01948). What is reported is smaller still: the
 least that is left when in every hour two neighbouring intervals count for at most exp(SHORT) each, so that a short
 disturbance does not convict.
 
@@ -40,6 +45,7 @@ SILENT = 5  # intervals in a row without any data, after which nothing can be sa
 RUNNING = 2  # broken intervals in a row, after which nobody waits for statistics
 ENOUGH = 30  # intervals seen, before a watch may end early
 EXPECTED = 5.0  # tolerated events in a whole watch, below which a metric cannot speak for a release
+INDEPENDENT = 1e-9  # excess of a dispersion over 1, below which counts are as good as Poisson's
 _LARGEST = 1e100  # where a mass stops growing, so that it stays a number
 
 Floats = NDArray[np.float64]
@@ -208,9 +214,15 @@ def step(state: State, rules: Rules, observation: Observation) -> State:
 
 def _factors(bad: Floats, tolerated: Floats, rules: Rules, thetas: Floats) -> Floats:
     """What an interval multiplies the evidence by: (metrics, thetas)."""
-    logarithms = np.where(rules.lower[:, None], -np.log(thetas), np.log(thetas))
-    gain = bad[..., None] * logarithms - np.expm1(logarithms) * tolerated[..., None]
-    return np.asarray(np.exp(np.minimum(gain / rules.dispersion[..., None], CAP)), float)
+    theta = np.where(rules.lower[:, None], 1 / thetas, thetas)
+    spread = rules.dispersion[..., None]
+    mixed = np.log1p((spread - 1) * theta) - np.log(spread)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        clumped = np.where(spread - 1 > INDEPENDENT, mixed / (spread - 1), theta - 1)
+    per_event = np.where(theta > 1, np.log(theta) - mixed, np.log(theta) / spread)
+    per_expected = np.where(theta > 1, clumped, (theta - 1) / spread)
+    gain = bad[..., None] * per_event - per_expected * tolerated[..., None]
+    return np.asarray(np.exp(np.minimum(gain, CAP)), float)
 
 
 def _masses(state: State, factors: Floats, prior: float) -> Floats:

@@ -69,15 +69,16 @@ class Interval:
     def _control(self, measure: Measure) -> Iterator[Measure]:
         """What a measure is compared with: the same of what the release does not touch.
 
-        What is itself not touched is compared with all others, for want of anything better; so is everything when
-        nothing is known to be touched.
+        What is itself not touched is compared with the touched too, for want of anything better, and everything with
+        everything when nothing is known to be touched. What is not known is compared, and nothing with it.
         """
         touching = any(one.touch == "touched" for one in self.normal.measures)
         for one in self.normal.measures:
             alike = one.quality == measure.quality and bool(one.subject) and one.subject != measure.subject
             if not alike or one.metric.startswith("statement.") != measure.metric.startswith("statement."):
                 continue
-            if one.touch == "untouched" or measure.touch == "untouched" or not touching:
+            known = one.touch == "untouched" or (one.touch == "touched" and measure.touch == "untouched")
+            if known or not touching:
                 yield one
 
     def _control_shares(self, measure: Measure) -> Iterator[Share]:

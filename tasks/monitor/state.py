@@ -52,6 +52,9 @@ class WatchState(Record):
         plain: The same without that comparison, which tells a general trouble.
         series: What was seen of each metric.
         recent: Samples of the last judged intervals, by which the control group is known.
+        shut: Times, not judged to their end yet, in which the application was or may have been in maintenance mode.
+        is_shut: Whether it was when it was last looked at, which was at `looked_at`.
+        maintained: Judged intervals that are left out because of that.
         peak: The highest share of the day's busiest time that an interval reached.
     """
 
@@ -70,6 +73,10 @@ class WatchState(Record):
     recent: tuple[Sample, ...] = ()
     peak: float = 0
     findings: tuple[Finding, ...] = ()
+    shut: tuple[tuple[datetime, datetime], ...] = ()
+    is_shut: bool = False
+    looked_at: datetime | None = None
+    maintained: int = 0
     scans: dict[str, tuple[int, int, int]] = Field({})  # table to its file, index scans and sequential scans at first
     problems: tuple[str, ...] = ()  # sources that failed, a sentence each
 

@@ -43,6 +43,7 @@ def verdict_of(watch: Watch, ended: str, now: datetime, *, placebo: Placebo | No
         ended_at=now,
         intervals=state.judged,
         silent=state.silent,
+        maintained=state.maintained,
         watched=tuple(watched[:SHOWN]),
         findings=state.findings,
         power=_power(watch),
@@ -139,7 +140,10 @@ def _found(watch: Watch, ended: str, watched: list[Watched]) -> tuple[Outcome, s
 def _not_convicted(watch: Watch, ended: str, watched: list[Watched]) -> tuple[Outcome, str, Blame | None, str | None]:
     ref, state = watch.release.ref, watch.state
     if not watch.normal.measures or 2 * state.silent > state.judged:
-        return "inconclusive", f"nothing can be said of {ref}: there was hardly any traffic to see", None, None
+        why = "there was hardly any traffic to see"
+        if 2 * state.maintained > state.judged:
+            why = f"{watch.environment.name} was in maintenance mode for most of the time"
+        return "inconclusive", f"nothing can be said of {ref}: {why}", None, None
     general = [one for one in watched if one.general]
     if general:
         what = _what(_measure(watch.normal, general[0].metric))
@@ -154,15 +158,30 @@ def _not_convicted(watch: Watch, ended: str, watched: list[Watched]) -> tuple[Ou
 
 
 def _culprit(normal: Normal, watched: list[Watched]) -> Measure:
-    """The measure to be named: a touched route or statement before another one, and that before the whole."""
+    """The measure to be named: a touched route or statement before an untouched one, and that before the whole.
+
+    Of which it is not known is named only where nothing else is as strong.
+    """
     measures = {one.name: one for one in normal.measures}
     most = max(one.evidence for one in watched)
     strong = [measures[one.metric] for one in watched if one.evidence >= most**NAMED_FROM]
-    for wanted in (lambda one: one.touch == "touched", lambda one: bool(one.subject), lambda _: True):
+    for wanted in (_is_touched, _is_untouched, _is_whole, lambda _: True):
         for measure in strong:
             if wanted(measure):
                 return measure
     raise ValueError("nothing was watched")
+
+
+def _is_touched(measure: Measure) -> bool:
+    return measure.touch == "touched"
+
+
+def _is_untouched(measure: Measure) -> bool:
+    return measure.touch == "untouched"
+
+
+def _is_whole(measure: Measure) -> bool:
+    return not measure.subject
 
 
 def _blame(watch: Watch, culprit: Measure) -> Blame:
@@ -199,7 +218,9 @@ def _accusation(watch: Watch, culprit: Measure, blame: Blame) -> str:
         sentence += f", since {blame.began_at:%H:%M:%S} UTC"
     if blame.migration:
         return f"{sentence}; {blame.migration} changed {blame.relation}, which these use"
-    return f"{sentence}; no migration touches it, so it is the code"
+    if culprit.touch == "untouched" or not (watch.release.plan and watch.release.plan.tables):
+        return f"{sentence}; no migration touches it, so it is the code"
+    return f"{sentence}; whether a migration touches it is not known"
 
 
 def _how(culprit: Measure, seen: float, tolerated: float, normal: Normal) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,19 +10,17 @@ from typing import Any
 import numpy as np
 
 from tasks.monitor.checks import look
-from tasks.monitor.control import touch_of
+from tasks.monitor.compared import normal_of, without_history
 from tasks.monitor.evidence import ACCEPTED, ASK, BROKEN, CONVICTED, WATCHING, Observation, Rules, State, step
-from tasks.monitor.learn import learn
-from tasks.monitor.normal import Normal, blind
+from tasks.monitor.normal import Normal
 from tasks.monitor.observe import POOLED, Interval, is_broken, is_silent
 from tasks.monitor.state import Point, Watchbook, WatchState, added
 from tasks.release.environment import Environment
 from tasks.release.errors import DatabaseError
 from tasks.release.release import Release
 from tasks.signals import collect as signals
-from tasks.signals import history
+from tasks.signals.maintenance import is_shut
 from tasks.signals.sample import Sample
-from tasks.signals.statistics import take_snapshot
 from tasks.signals.tally import GRACE_S
 from tasks.store.bucket import Bucket
 
@@ -85,7 +82,7 @@ class Watch:
                 next_at=begins,
                 until=begins + timedelta(seconds=settings.watch_s),
             )
-        normal = _normal(environment, release, bucket, state.began_at)
+        normal = normal_of(environment, release, bucket, state.began_at)
         watch = cls(environment, release, book, normal, state)
         watch.ended = watch._ending() if state.judged else ""
         return watch
@@ -139,9 +136,19 @@ class Watch:
             samples += found.samples
             problems += [problem for problem in found.problems if problem not in problems]
             more = found.more
+        shut = is_shut(self.environment)
+        spans = [span for span in state.shut if span[1] > state.next_at]
+        if shut or state.is_shut:
+            # It was switched at some moment between two looks.
+            spans.append((state.looked_at or state.began_at, now))
         fresh = [sample for sample in samples if sample.at >= state.next_at and self._is_needed(sample)]
         self.state = state.changed(
-            reading=json.loads(reading.dump()), pending=(*state.pending, *fresh), problems=tuple(problems[-20:])
+            reading=json.loads(reading.dump()),
+            pending=(*state.pending, *fresh),
+            problems=tuple(problems[-20:]),
+            shut=tuple(spans),
+            is_shut=shut,
+            looked_at=now,
         )
 
     def _is_needed(self, sample: Sample) -> bool:
@@ -152,9 +159,12 @@ class Watch:
     def _judge_one(self) -> None:
         state, settings = self.state, self.environment.monitor
         end = state.next_at + timedelta(seconds=settings.interval_s)
-        samples = [sample for sample in state.pending if sample.at < end]
+        shut = any(begin < end and until > state.next_at for begin, until in state.shut)
+        # What an application does that is shut on purpose says nothing: the interval counts as one without traffic.
+        samples = [] if shut else [sample for sample in state.pending if sample.at < end]
         if not self.normal.measures:
-            self.normal = _blind(self, samples)
+            metrics = [sample.metric for sample in samples]
+            self.normal = without_history(self.environment, self.release, self.book.bucket, state.began_at, metrics)
         recent = [
             *(one for one in state.recent if (end - one.at).total_seconds() <= POOLED * settings.interval_s),
             *samples,
@@ -173,6 +183,7 @@ class Watch:
             next_at=end,
             judged=state.judged + 1,
             silent=state.silent + is_silent(samples, logged=bool(settings.logs)),
+            maintained=state.maintained + shut,
             pending=tuple(sample for sample in state.pending if sample.at >= end),
             recent=tuple(recent),
             peak=max(state.peak, self._share_of_busiest(state.next_at)),
@@ -261,37 +272,3 @@ class Watch:
 def _stepped(stored: dict[str, Any] | None, rules: Rules, seen: Observation) -> State:
     state = State.from_json(stored) if stored else State.start(rules.weights.size)
     return step(state, rules, seen)
-
-
-def _touch(release: Release, texts: dict[str, str]) -> Callable[[str], Any]:
-    tables = release.plan.tables if release.plan else frozenset()
-    return lambda metric: touch_of(metric, tables, texts, {})
-
-
-def _normal(environment: Environment, release: Release, bucket: Bucket, began_at: datetime) -> Normal:
-    """What the watch is compared with: learned once, and the same for whoever goes on with the watch."""
-    key = bucket.storage.key("watches", f"{release.id}-normal.json")
-    stored = bucket.read(key)
-    if stored is not None:
-        return Normal.model_validate_json(stored.body)
-    settings = environment.monitor
-    since = began_at - timedelta(days=settings.history_days)
-    texts = take_snapshot(environment.database, began_at.timestamp())[0].texts
-    normal = learn(history.read(bucket, since, began_at), began_at, settings, _touch(release, texts))
-    if normal.measures:
-        _keep(bucket, key, normal)
-    return normal
-
-
-def _blind(watch: Watch, samples: list[Sample]) -> Normal:
-    """What is tolerated of what the first interval showed, where there is no history."""
-    metrics = sorted({sample.metric for sample in samples})
-    normal = blind(metrics, watch.state.began_at, watch.environment.monitor, _touch(watch.release, {}))
-    if normal.measures:
-        key = watch.book.bucket.storage.key("watches", f"{watch.release.id}-normal.json")
-        _keep(watch.book.bucket, key, normal)
-    return normal
-
-
-def _keep(bucket: Bucket, key: str, normal: Normal) -> None:
-    bucket.write(key, normal.model_dump_json().encode())

@@ -20,7 +20,7 @@ from prefect.utilities.urls import url_for
 
 from tasks.notify.deliver import came_through, deliver, deliver_to
 from tasks.notify.notice import Notice
-from tasks.notify.text import after, approval, before, failed
+from tasks.notify.text import after, approval, before, failed, of_verdict
 from tasks.release.decisions import Delivery, Told
 from tasks.release.environment import Environment, load
 from tasks.release.errors import RETRY_DELAYS_S, NoticeError, RunbookError, may_retry
@@ -89,9 +89,25 @@ def failure_told(order: Order) -> Iterator[None]:
             environment = load(order.environment)
             release = Ledger(Bucket(environment.storage), environment.name).load(order.release_id)
             notify(environment, release.id, failed(environment, release, run_url()), log.info)
-        except RunbookError as error:  # why the release ended must not be hidden
+        except Exception as error:  # noqa: BLE001 - why the release ended must not be hidden
             log.error("nobody could be told of it: %s", error)
         raise
+
+
+@contextmanager
+def verdict_told(environment_name: str, release_id: str) -> Iterator[None]:
+    """Tell people when a watch ends with a verdict that asks for them: it convicts, or nothing could be said."""
+    try:
+        yield
+    finally:
+        log = get_run_logger()
+        try:
+            environment = load(environment_name)
+            release = Ledger(Bucket(environment.storage), environment.name).load(release_id)
+            if notice := of_verdict(environment, release, run_url()):
+                notify(environment, release.id, notice, log.info)
+        except RunbookError as error:  # the run's end, which a rollback is triggered by, must not be hidden
+            log.error("nobody could be told of it: %s", error)
 
 
 def notify(environment: Environment, release_id: str, notice: Notice, report: Report) -> tuple[Delivery, ...]:

@@ -78,6 +78,17 @@ def alarm(environment: Environment, release: Release, run_url: str = "") -> Noti
     )
 
 
+def of_verdict(environment: Environment, release: Release, run_url: str = "") -> Notice | None:
+    """What the end of a watch gives occasion to say; None: nobody has to know of it."""
+    verdict = release.verdict
+    if verdict and verdict.outcome == "convicted":
+        return alarm(environment, release, run_url)
+    if verdict and verdict.outcome == "inconclusive":
+        hint = f"look at {environment.name} and decide whether {release.ref} stays"
+        return trouble(environment, release, verdict.sentence, hint, run_url)
+    return None
+
+
 def trouble(environment: Environment, release: Release, what: str, hint: str = "", run_url: str = "") -> Notice:
     """Something about a release needs a person.
 

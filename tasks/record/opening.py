@@ -60,7 +60,8 @@ def open_release(
                 hint=f"`{NEW}` as release id starts a new release",
             )
         _refuse_what_is_over(environment, ledger, release, git.head())
-        _refuse_what_waits(release, resumed_run, goes_on)
+        for one in (release, *_newer(ledger, release)):
+            _refuse_what_waits(one, resumed_run, goes_on)
         return _taken_up(ledger, release, requested_by, report)
     newest = next(ledger.newest(), None)
     if newest and newest.status not in SERVING:

@@ -81,7 +81,7 @@ class UnderWay:
             RefusedError: No order keeps the service at work, or it risks more than was approved.
         """
         if self.order.dry_run:
-            return "migrate first"
+            return "in maintenance"  # it has every step, each of which says on what it depends
         environment = load(self.order.environment)
         release = Ledger(Bucket(environment.storage), environment.name).load(self.order.release_id)
         refuse_unapproved(release)

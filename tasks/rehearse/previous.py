@@ -54,15 +54,27 @@ class Previous:
         return used.what not in self._known
 
 
-def unexpected(environment: Environment, app: Residence, endpoints: Sequence[Endpoint]) -> dict[str, Requested]:
-    """The requests of the smoke test that are not answered with the status they should have, by what they ask."""
+class Answers(NamedTuple):
+    """What the smoke test's requests came to."""
+
+    unexpected: dict[str, Requested]  # not answered with the status they should have, by what they ask
+    routes: dict[str, tuple[str, ...]]  # path, and route, of each other one: the relations that it named
+
+
+def answers(environment: Environment, app: Residence, endpoints: Sequence[Endpoint]) -> Answers:
+    """Send requests of the smoke test to a release."""
     place = urlsplit(environment.smoke.base_url)
-    answers = app.requests(endpoints, place.netloc, secure=place.scheme == "https")
-    return {
-        answer.what: answer
-        for endpoint, answer in zip(endpoints, answers, strict=True)
-        if answer.status != endpoint.status
-    }
+    found = app.requests(endpoints, place.netloc, secure=place.scheme == "https")
+    unexpected: dict[str, Requested] = {}
+    routes: dict[str, tuple[str, ...]] = {}
+    for endpoint, answer in zip(endpoints, found, strict=True):
+        if answer.status != endpoint.status:
+            unexpected[answer.what] = answer
+            continue
+        for name in (urlsplit(endpoint.path).path, f"/{answer.route.lstrip('/')}" if answer.route else ""):
+            if name:
+                routes[name] = tuple(sorted({*routes.get(name, ()), *answer.relations}))
+    return Answers(unexpected, routes)
 
 
 def broken_requests(before: dict[str, Requested], after: dict[str, Requested]) -> tuple[Broken, ...]:

@@ -18,7 +18,7 @@ from tasks.database.connection import connect, explained
 from tasks.database.identity import identify
 from tasks.rehearse.passage import Passage
 from tasks.rehearse.pooler import poolers
-from tasks.rehearse.previous import Previous, broken_requests, needed, unexpected
+from tasks.rehearse.previous import Answers, Previous, answers, broken_requests, needed
 from tasks.rehearse.session import settle
 from tasks.rehearse.severed import sever
 from tasks.release.environment import Environment
@@ -72,15 +72,18 @@ def rehearse(
         early = app.use(None) if passage.breaks and passage.is_back else None
         passage.again()
         needs = needed(early, app.use(None)) if early is not None and passage.is_whole else None
-        suspicious = unexpected(environment, old.app, environment.smoke.endpoints) if old and passage.is_whole else {}
-    if suspicious:
-        passage.break_last(_broken_requests(environment, copy, plan, previous, suspicious, report))
+        asked = Answers({}, {})
+        if old and passage.is_whole:
+            asked = answers(environment, old.app, environment.smoke.endpoints)
+    if asked.unexpected:
+        passage.break_last(_broken_requests(environment, copy, plan, previous, asked.unexpected, report))
     return Rehearsal(
         migrations=passage.records(),
         previous_commit=previous.commit,
         restored_bytes=size,
         seconds=time.monotonic() - began,
         needs=needs,
+        routes=asked.routes,
         findings=findings + tuple(passage.findings),
         rehearsed_at=datetime.now(UTC),
     )
@@ -133,7 +136,7 @@ def _broken_requests(
     with clone(environment, copy.manifest, copy.dbname, report) as dbname, ExitStack() as residents:
         target, _ = _prepared(environment, plan, copy, dbname)
         app = residents.enter_context(resident(environment, previous, target, report))
-        return broken_requests(unexpected(environment, app, endpoints), suspicious)
+        return broken_requests(answers(environment, app, endpoints).unexpected, suspicious)
 
 
 def _prepared(environment: Environment, plan: Plan, copy: Copy, dbname: str) -> tuple[Target, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from tasks.release.risk import LEVELS, Finding, Harm, Level, Risk, level_of
 
 Tick = Literal["yes", "no", "unknown"]
 NOT_REHEARSED = "not rehearsed on the restored backup"
+MAINTENANCE: Literal["maintenance window"] = "maintenance window"  # the demand to shut the application
 LOST = ("gone", "changed")  # kinds of loss that are one; rows that a handler of `migrate` adds are not
 
 
@@ -75,7 +76,7 @@ def _demands(limits: Limits, level: Level, in_time: Box) -> tuple[str, ...]:
     demands = [of_level] if of_level != "nothing" else []
     # An environment that demands nothing for a high risk is one where nobody is kept waiting.
     if in_time.tick == "no" and limits.high != "nothing":
-        demands.append("maintenance window")
+        demands.append(MAINTENANCE)
     return tuple(dict.fromkeys(demands)) or ("nothing",)
 
 

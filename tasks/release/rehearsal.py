@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from tasks.release.record import Record
 
 
@@ -77,6 +79,8 @@ class Rehearsal(Record):
     restored_bytes: int  # size of the copy on the server
     seconds: float  # of the rehearsal, without the restore
     needs: tuple[Broken, ...] | None = None  # what the new code cannot do before the migrations; None: not tried
+    # Path or route of a request of the smoke test to the relations that its statements named, in the previous release.
+    routes: dict[str, tuple[str, ...]] = Field({})
     findings: tuple[str, ...]  # what could not be tried, and what is worth knowing (a pooler in between, ...)
     rehearsed_at: datetime
 

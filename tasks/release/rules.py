@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tasks.release.backup import Backup
-from tasks.release.checklist import checklist
+from tasks.release.checklist import MAINTENANCE, checklist
 from tasks.release.environment import Environment
 from tasks.release.errors import RefusedError, StaleBackupError
 from tasks.release.plan import Plan
@@ -80,22 +80,24 @@ def refuse_stale(environment: Environment, release: Release) -> None:
 
 
 def outgrown(release: Release) -> str:
-    """In a sentence, why the approval of a release holds no longer, since it risks more by now; empty: it holds."""
+    """In a sentence, why the approval of a release holds no longer, risking or demanding more now; empty: it holds."""
     if release.plan is None or release.risk is None or release.approval is None:
         return ""
-    level = checklist(release.plan, release.risk, release.tried).level
-    approved = release.approval
-    if LEVELS.index(level) <= LEVELS.index(approved.level):
-        return ""
-    up_to = f"{approved.by} approved" if approved.asked else "nobody was asked, which is allowed for"
-    return f"{release.ref} is of {level} risk by now, {up_to} a {approved.level} one"
+    made = checklist(release.plan, release.risk, release.tried)
+    level, approved = made.level, release.approval
+    if LEVELS.index(level) > LEVELS.index(approved.level):
+        up_to = f"{approved.by} approved" if approved.asked else "nobody was asked, which is allowed for"
+        return f"{release.ref} is of {level} risk by now, {up_to} a {approved.level} one"
+    if approved.asked and MAINTENANCE in made.demands and not approved.maintenance_window:
+        return f"{release.ref} needs maintenance mode by now, which {approved.by} did not allow"
+    return ""
 
 
 def refuse_unapproved(release: Release) -> None:
-    """Refuse a release that risks more than what was approved.
+    """Refuse a release that risks more than what was approved, or demands maintenance mode that was not allowed.
 
     Raises:
-        RefusedError: It was not approved, or the rehearsal found a higher risk than the approval holds up to.
+        RefusedError: It was not approved, or the rehearsal found more than the approval holds up to.
     """
     if release.approval is None:
         raise RefusedError(

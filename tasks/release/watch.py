@@ -68,6 +68,7 @@ class Verdict(Record):
     ended_at: datetime
     intervals: int = 0  # that were judged
     silent: int = 0  # of these, without any traffic
+    maintained: int = 0  # of the silent ones, in maintenance mode
     watched: tuple[Watched, ...] = ()  # the strongest evidence first
     findings: tuple[Finding, ...] = ()
     power: str = ""  # what could have been seen with this traffic

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.release.checklist import checklist
+from tasks.release.checklist import MAINTENANCE, checklist
 from tasks.release.errors import RefusedError
 from tasks.release.rehearsal import MigrationRehearsal
 from tasks.release.release import Release
 
 Way = Literal["migrate first", "code first", "in maintenance"]
-MAINTENANCE = "maintenance window"  # the demand of the checklist
-SHUT = "or let whoever approves it allow maintenance mode (`maintenance_window` in the form)"
+SHUT = (
+    "or deploy it with `--release-id new`, which asks anew, and let whoever approves it allow maintenance mode"
+    " (`maintenance_window` in the form)"
+)
 
 
 def needs_maintenance(release: Release) -> bool:

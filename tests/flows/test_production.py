@@ -104,6 +104,27 @@ def test_a_failure_while_it_is_shut_opens_it_again(live: Site) -> None:
     assert httpx.get(f"{live.url}/api/documents").status_code == 200
 
 
+def test_a_dry_run_says_what_each_step_would_do_and_does_nothing(live: Site) -> None:
+    live.configure(gate={"evidence_from": "nowhere"}, approval={"ask": "always"})
+    state = production("v1.1", dry_run=True, return_state=True)
+    assert state.is_completed(), state.message
+    assert not list(live.ledger.newest())
+    assert live.checkout.commit == live.commit_of("v1.0")
+    [shown] = _artifacts("dry-run-production")
+    assert "refuse: 1 of 9 prerequisites do not hold" in shown
+    assert "there is no environment 'nowhere'" in shown.replace("&#39;", "'")
+    assert shown.count("ask a person for an approval") == 1
+    assert "switch maintenance mode on by flag in" in shown
+    assert "switch maintenance mode off" in shown
+
+
+def _artifacts(key: str) -> list[str]:
+    """What was published by this key, the newest first."""
+    wanted = {"artifacts": {"key": {"any_": [key]}}, "limit": 1, "sort": "CREATED_DESC"}
+    found = httpx.post(f"{PREFECT_API_URL.value()}/artifacts/filter", json=wanted, trust_env=False)
+    return [one["data"] for one in found.raise_for_status().json()]
+
+
 @contextmanager
 def _answers(site: Site, path: str) -> Iterator[set[int]]:
     """The statuses that requests are answered with while the block runs."""

@@ -14,7 +14,7 @@ from tasks.release.environment import Risk as Limits
 from tasks.release.errors import RefusedError
 from tasks.release.release import StageRun
 from tasks.release.rules import refuse_unapproved
-from tests.builders import AT, environment, finding, plan, rehearsal, rehearsed, release, risk
+from tests.builders import AT, backup, environment, finding, plan, rehearsal, rehearsed, release, risk
 
 LABEL = "documents.0002_document_category"
 LIMITS = Limits(medium="low-traffic window", high="approval")
@@ -55,7 +55,7 @@ def test_without_being_asked_a_release_goes_on_up_to_what_demands_an_approval() 
 def test_an_approval_holds_up_to_its_level() -> None:
     worse = rehearsal(rehearsed(blocking_s=9.0))  # longer than a table may be blocked
     refuse_unapproved(judged(approval=approval(), rehearsal=rehearsal()))
-    refuse_unapproved(judged(approval=approval(level="high"), rehearsal=worse))
+    refuse_unapproved(judged(approval=approval(level="high", maintenance_window=True), rehearsal=worse))
     with pytest.raises(RefusedError, match="is of high risk by now, Ada approved a medium one"):
         refuse_unapproved(judged(approval=approval(), rehearsal=worse))
     with pytest.raises(RefusedError, match="was not approved"):
@@ -74,6 +74,23 @@ def test_an_approval_is_asked_for_again_when_it_is_old_or_outgrown_unless_the_co
     assert not still_holds(place, judged(approval=approval(), rehearsal=rehearsal(rehearsed(blocking_s=9.0))), AT)
     with pytest.raises(RefusedError, match="nobody can be asked"):
         judged(**begun).asks(question(place, judged(), "run", AT))
+
+
+def test_maintenance_mode_that_nobody_allowed_is_asked_for_though_the_level_is_the_same() -> None:
+    slow = {"rehearsal": rehearsal(rehearsed(blocking_s=60.0, seconds=60.0))}
+    high = approval(level="high")
+    assert not still_holds(environment(), judged(approval=high, **slow), AT)
+    with pytest.raises(RefusedError, match="needs maintenance mode by now, which Ada did not allow"):
+        refuse_unapproved(judged(approval=high, **slow))
+    for allowed in (high.model_copy(update={"maintenance_window": True}), approval(level="high", asked=False)):
+        refuse_unapproved(judged(approval=allowed, **slow))
+
+
+def test_a_question_on_a_backup_stands_no_longer_than_that_is_good_for() -> None:
+    place = environment(backup={"max_age_s": 3600}, approval={"expires_s": 7200})
+    made = backup(started_at=AT - timedelta(minutes=50))
+    assert question(place, judged(), "run", AT).expires_at == AT + timedelta(hours=2)
+    assert question(place, judged(backup=made), "run", AT).expires_at == AT + timedelta(minutes=10)
 
 
 def test_a_new_question_takes_an_approval_back() -> None:

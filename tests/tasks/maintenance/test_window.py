@@ -10,7 +10,9 @@ import pytest
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.maintenance.stage import close_application, open_application
+from tasks.database.lock import Held, advisory_lock
+from tasks.maintenance.flag import remove_flag
+from tasks.maintenance.stage import close_application, open_application, open_in_every_outcome
 from tasks.maintenance.window import may_be_on, put_right
 from tasks.release.decisions import Closed, Reopened
 from tasks.release.errors import RefusedError
@@ -50,6 +52,12 @@ def opened(site: Site, *, window: bool) -> Order:
 def order(site: Site, release: Release, **changes: Any) -> Order:
     fields = {"environment": site.name, "ref": release.ref, "commit": release.commit, "release_id": release.id}
     return Order.model_validate(fields | {"dry_run": False} | changes)
+
+
+@flow
+def failing(order: Order, lock: Held) -> None:
+    with open_in_every_outcome(order, lock):
+        raise RuntimeError("it fails")
 
 
 def status(site: Site) -> int:
@@ -133,8 +141,27 @@ def test_what_a_dead_release_left_on_is_put_right(site: Site) -> None:
         return record
 
     site.ledger.update(work.release_id, brought_out)
+    remove_flag(site.app / ".env", "MAINTENANCE_MODE=true")
+    closing(work)  # nothing is left to do behind a shut door
+    assert status(site) == 200
     assert put_right(site.environment, site.ledger, work.release_id, "a later run", lambda _: None)
     assert status(site) == 200
     reopened = site.ledger.load(work.release_id).reopened
     assert reopened
     assert reopened.by == "a later run"
+
+
+def test_who_lost_the_lock_opens_nothing_that_another_run_has_shut(site: Site) -> None:
+    work = opened(site, window=True)
+    closing(work)
+    with advisory_lock(site.environment.database, "release", "the first") as lost:
+        pass
+    with (
+        advisory_lock(site.environment.database, "release", "the second"),
+        pytest.raises(RuntimeError, match="it fails"),
+    ):
+        failing(work, lost)
+    assert status(site) == 503
+    with pytest.raises(RuntimeError, match="it fails"):
+        failing(work, lost)  # nobody else has it: then it is opened at once
+    assert status(site) == 200

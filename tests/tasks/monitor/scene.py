@@ -24,7 +24,7 @@ from tasks.signals import history, tally
 from tasks.signals.sample import Sample, binned
 from tasks.store.bucket import Bucket
 from tests.builders import migration as one_migration
-from tests.builders import plan, release
+from tests.builders import plan, rehearsal, release
 from tests.fix_app import Site
 
 PATHS = {"/api/documents": 2, "/api/documents/7": 1, "/api/health": 3}
@@ -133,6 +133,7 @@ def released(site: Site, ref: str, migration: str) -> Release:
         previous_commit=previous,
         checked_out=previous,
         plan=plan(pending=(one_migration(f"documents.{migration}", operations=(operation,)),)),
+        rehearsal=rehearsal(routes={"/api/documents": ("documents_document",), "/api/health": ()}),
         status="watching",
         stages={"reloaded": StageRun(attempts=1, began_at=now, ended_at=now)},
     )

@@ -39,6 +39,9 @@ def test_the_relations_of_a_statement(text: str, relations: set[str]) -> None:
     [
         ("log.errors:/api/documents/<int:document_id>", "touched"),
         ("probe.latency:/api/health", "untouched"),
+        ("probe.latency:/api/conversations/<uuid:id>", "untouched"),
+        ("probe.latency:/api/statistics", "unknown"),
+        ("probe.latency:/search", "touched"),
         ("log.latency", "unknown"),
         ("statement.mean_s:abc", "touched"),
         ("statement.mean_s:other", "unknown"),
@@ -47,14 +50,8 @@ def test_the_relations_of_a_statement(text: str, relations: set[str]) -> None:
 )
 def test_what_a_release_touches(metric: str, touch: str) -> None:
     texts = {"abc": "SELECT * FROM documents_document"}
-    assert touch_of(metric, {"documents_document"}, texts, {})[0] == touch
-
-
-def test_a_route_may_be_known_to_use_a_relation() -> None:
-    assert touch_of("log.errors:/search", {"documents_document"}, {}, {"/search": ["documents_document"]}) == (
-        "touched",
-        "documents_document",
-    )
+    routes = {"/search": ["documents_document"], "/api/health": [], "/api/documents/<int:document_id>": ["cache"]}
+    assert touch_of(metric, {"documents_document"}, texts, routes, {"conversations_conversation"})[0] == touch
 
 
 def test_the_middle_of_the_control_group_counts() -> None:
@@ -77,11 +74,13 @@ def test_a_rollback_by_itself_wants_a_judge_that_was_never_wrong() -> None:
     assert may_roll_back("inconclusive", "ask", always, clean)[0] is False
 
 
-@pytest.mark.parametrize(("health_s", "convicts"), [(0.3, False), (0.1, True)])
-def test_a_slowdown_of_what_is_not_touched_too_is_granted(health_s: float, *, convicts: bool) -> None:
+@pytest.mark.parametrize(
+    ("health_s", "touch", "convicts"), [(0.3, "untouched", False), (0.1, "untouched", True), (0.3, "unknown", True)]
+)
+def test_a_slowdown_of_what_is_not_touched_too_is_granted(health_s: float, touch: Touch, *, convicts: bool) -> None:
     """Documents take three times as long as usual; whether the release is to blame depends on what it leaves alone."""
     documents, health = "log.latency:/api/documents", "log.latency:/api/health"
-    touches: dict[str, Touch] = {documents: "touched", health: "untouched"}
+    touches: dict[str, Touch] = {documents: "touched", health: touch}
     measures = tuple(
         Measure(metric=metric, quality="p50", group="route latency", touch=touch, usual=(0.1,))
         for metric, touch in touches.items()

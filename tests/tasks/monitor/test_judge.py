@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import nbinom, poisson
 
 from tasks.monitor.evidence import Observation, State, step
 from tasks.monitor.judge import judge
@@ -40,6 +41,23 @@ def test_counts_that_come_in_clumps_are_as_harmless_when_their_dispersion_is_tol
     clumps = 4.0 * random.poisson(600 * TOLERATED / 4, shape)
     assert (judge(clumps, np.full(shape, 600), TOLERATED, dispersion=4).alarmed_at >= 0).mean() <= 0.01
     assert (judge(clumps, np.full(shape, 600), TOLERATED).alarmed_at >= 0).mean() > 0.1
+
+
+@pytest.mark.parametrize("dispersion", [1.0, 1.5, 4.0, 8.0])
+@pytest.mark.parametrize("expected", [0.05, 1.2, 30.0])
+@pytest.mark.parametrize("lower", [False, True])
+def test_an_interval_at_the_tolerated_share_does_not_raise_the_evidence_on_average(
+    dispersion: float, expected: float, lower: bool
+) -> None:
+    """The exact mean, for clumps of one size and for the longer-tailed ones of a negative binomial distribution."""
+    counts = np.arange(4000.0)
+    laws = [(dispersion * counts, poisson.pmf(counts, expected / dispersion))]
+    if dispersion > 1:
+        laws.append((counts, nbinom.pmf(counts, expected / (dispersion - 1), 1 / dispersion)))
+    for bad, probability in laws:
+        shape = (bad.size, 1, 1)
+        evidence = judge(bad.reshape(shape), np.ones(shape), expected, dispersion=dispersion, lower=lower).evidence
+        assert probability @ evidence[:, 0] <= 1 + 1e-9
 
 
 @given(counts, st.integers(0, 79), st.integers(0, 600))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.maintenance.flag import add_flag, remove_flag
 from tasks.monitor.watch import Watch
 from tasks.release.errors import ReleaseInProgressError
 from tests.fix_app import Kit, Site
@@ -54,66 +55,33 @@ def hog(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def test_a_good_release_passes(site: Site) -> None:
+def test_a_good_release_passes_and_maintenance_mode_is_left_out(site: Site) -> None:
+    flag_file = site.app / ".env"
     configured(site, watch_s=6)
+    site.configure(maintenance={"flag_file": str(flag_file), "check_path": "/api/documents"})
     record = released(site, "v1.1", "0003_category_index")
+
+    def maintain(watch: Watch) -> None:
+        if watch.state.judged >= 3 and not watch.state.maintained:
+            add_flag(flag_file, "MAINTENANCE_MODE=true")
+        if watch.state.maintained >= 2:
+            remove_flag(flag_file, "MAINTENANCE_MODE=true")
+
     with load(site):
-        verdict = watched(site, record)
+        verdict = watched(site, record, maintain)
     assert verdict.outcome == "passed", verdict
     assert verdict.intervals == 12
+    assert 2 <= verdict.maintained < 6
     assert site.ledger.load(record.id).status == "finished"
 
 
 def test_a_slow_machine_is_not_the_releases_fault(site: Site) -> None:
-    configured(site, watch_s=6)
+    configured(site, watch_s=4)
     record = released(site, "v1.1", "0003_category_index")
-    with load(site), hog(3):
+    with load(site), hog(2):
         verdict = watched(site, record)
     assert verdict.outcome in ("inconclusive", "passed"), verdict
     assert verdict.blame is None
-
-
-def test_a_release_with_errors_is_convicted_and_blamed_on_its_migration(site: Site) -> None:
-    configured(site)
-    record = released(site, "v1.2-errors", "0004_document_experiment")
-    with load(site):
-        verdict = watched(site, record)
-    assert verdict.outcome == "convicted", verdict
-    assert verdict.blame is not None
-    assert verdict.blame.migration == "documents.0004_document_experiment"
-    assert verdict.blame.relation == "documents_document"
-    assert "/api/documents" in verdict.blame.what
-    stored = site.ledger.load(record.id)
-    assert (stored.status, stored.verdict) == ("convicted", verdict)
-    assert not verdict.may_roll_back
-    assert "not tried yet" in verdict.why_not
-
-
-def test_a_slow_release_is_convicted_and_blamed_on_its_migration(site: Site) -> None:
-    configured(site)
-    record = released(site, "v1.2-slow", "0004_pinned_conversation")
-    with load(site):
-        verdict = watched(site, record)
-    assert verdict.outcome == "convicted", verdict
-    assert verdict.blame is not None
-    assert verdict.blame.migration == "documents.0004_pinned_conversation"
-    assert verdict.blame.what == "response time of /api/documents"
-    assert verdict.blame.began_at is not None
-    assert abs((verdict.blame.began_at - verdict.began_at).total_seconds()) < 3
-
-
-def test_a_service_that_is_down_is_convicted_without_any_history(site: Site) -> None:
-    prefix = site.environment.storage.prefix
-    site.configure(storage={"prefix": f"{prefix}-new"})
-    try:
-        record = released(site, "v1.1", "0003_category_index")
-        site.stop_service()
-        verdict = watched(site, record)
-    finally:
-        site.configure(storage={"prefix": prefix})
-    assert verdict.outcome == "convicted", verdict
-    assert verdict.intervals < 6
-    assert verdict.may_roll_back
 
 
 def test_without_traffic_nothing_is_said(site: Site) -> None:
@@ -144,3 +112,46 @@ def test_whoever_goes_on_stands_where_the_dead_one_stopped(site: Site) -> None:
 
         with pytest.raises(ReleaseInProgressError, match="watched by another run"):
             first.advance(datetime.now(UTC))
+
+
+def test_a_service_that_is_down_is_convicted_without_any_history(site: Site) -> None:
+    prefix = site.environment.storage.prefix
+    site.configure(storage={"prefix": f"{prefix}-new"})
+    try:
+        record = released(site, "v1.1", "0003_category_index")
+        site.stop_service()
+        verdict = watched(site, record)
+    finally:
+        site.configure(storage={"prefix": prefix})
+    assert verdict.outcome == "convicted", verdict
+    assert verdict.intervals < 6
+    assert verdict.may_roll_back
+
+
+def test_a_release_with_errors_is_convicted_and_blamed_on_its_migration(site: Site) -> None:
+    configured(site)
+    record = released(site, "v1.2-errors", "0004_document_experiment")
+    with load(site):
+        verdict = watched(site, record)
+    assert verdict.outcome == "convicted", verdict
+    assert verdict.blame is not None
+    assert verdict.blame.migration == "documents.0004_document_experiment"
+    assert verdict.blame.relation == "documents_document"
+    assert "/api/documents" in verdict.blame.what
+    stored = site.ledger.load(record.id)
+    assert (stored.status, stored.verdict) == ("convicted", verdict)
+    assert not verdict.may_roll_back
+    assert "not tried yet" in verdict.why_not
+
+
+def test_a_slow_release_is_convicted_and_blamed_on_its_migration(site: Site) -> None:
+    configured(site)
+    record = released(site, "v1.2-slow", "0004_pinned_conversation")
+    with load(site):
+        verdict = watched(site, record)
+    assert verdict.outcome == "convicted", verdict
+    assert verdict.blame is not None
+    assert verdict.blame.migration == "documents.0004_pinned_conversation"
+    assert verdict.blame.what == "response time of /api/documents"
+    assert verdict.blame.began_at is not None
+    assert abs((verdict.blame.began_at - verdict.began_at).total_seconds()) < 3

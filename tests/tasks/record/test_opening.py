@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.record.opening import open_release
+from tasks.release.decisions import Asked
 from tasks.release.errors import CodeError, RefusedError
 from tasks.release.release import Release
 from tasks.store.ledger import now
@@ -197,6 +198,18 @@ def test_a_release_is_not_taken_up_when_another_one_finished_since(staging_site:
     with pytest.raises(RefusedError, match=r"cannot go on: release 20250102-000000-later of v1\.0 finished since"):
         opened(staging_site, release_id=died.id)
     assert opened(staging_site).id != died.id
+
+
+def test_an_older_release_is_not_taken_up_while_a_newer_one_waits_for_a_person(staging_site: Site) -> None:
+    died = left(staging_site, status="failed")
+    asked = Asked(
+        flow_run_id="another", level="low", demands=("approval",), asked_at=now(), expires_at=now() + timedelta(hours=1)
+    )
+    left(staging_site, id="20250102-000000-later", status="waiting", asked=asked)
+    place, ledger = staging_site.environment, staging_site.ledger
+    with pytest.raises(RefusedError, match=r"20250102-000000-later of v1\.1 waits for an approval"):
+        open_release(place, ledger, "v1.1", died.id, "a test", print, goes_on=lambda _: True)
+    assert open_release(place, ledger, "v1.1", died.id, "a test", print, goes_on=lambda _: False).id == died.id
 
 
 def test_a_release_is_not_taken_up_on_another_checkout_than_its_own(staging_site: Site) -> None:
