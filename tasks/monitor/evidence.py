@@ -10,11 +10,12 @@ the likelihood ratio of negative binomial counts of this dispersion, which becom
 It has a mean of at most 1 as long as the true share is tolerated, for these and for every count whose cumulants are no
 larger, such as Poisson events in clumps of one size or of a geometric one. For a theta below 1 the scaled Poisson
 ratio, exp((bad ln theta - (theta - 1) total tolerated) / dispersion), is the one that holds for them. All of that holds
-as far as neighbouring intervals scatter independently around the tolerated share; what they have in common can only be
-allowed for by the dispersion. M = (M + w) L, w being the prior probability that a regression begins with this
+as far as neighbouring intervals scatter independently around the tolerated share; what they have in common can only
+be allowed for by the dispersion. M = (M + w) L, w being the prior probability that a regression begins with this
 interval; the mean of M over THETAS by PRIOR, and over the metrics with their weights, is an e-process: with probability
-1 - alpha it never reaches 1 / alpha, however often and for however long one looks (Ville's inequality; Ramdas, Grünwald, Vovk, Shafer: arXiv 2210.01948). What is reported is smaller still: the
-least that is left when in every hour two neighbouring intervals count for at most exp(SHORT) each, so that a short
+1 - alpha it never reaches 1 / alpha, however often and for however long one looks (Ville's inequality; Ramdas,
+Grünwald, Vovk, Shafer: arXiv 2210.01948). What is reported is smaller still: the least that is left when in every hour
+two neighbouring intervals count for at most exp(SHORT) each, so that a short
 disturbance does not convict.
 
 Everything works on arrays with any leading axes (repetitions of a simulation); the last axes are metrics, or metrics
