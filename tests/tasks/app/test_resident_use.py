@@ -168,6 +168,7 @@ def test_requests_are_answered_in_process(shop: Callable[..., Scratch]) -> None:
     assert health.head.startswith("up, shop.example:80")
     assert len(health.head) == 300
     assert orders.head == "1"  # of the copy
+    assert (orders.route, orders.relations, health.relations) == ("orders", ("shop_order",), ())
     assert (broken.status, broken.error) == (500, "RuntimeError: out of order")
     assert nothing.status == 404
     assert (lost.status, lost.error) == (500, 'ProgrammingError: relation "shop_order" does not exist')

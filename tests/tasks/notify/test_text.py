@@ -10,6 +10,7 @@ from tasks.notify.procedure import procedure
 from tasks.release.decisions import Approved, Closed, Reopened
 from tasks.release.environment import Environment
 from tasks.release.plan import Listed
+from tasks.release.watch import Outcome, Verdict
 from tests import builders
 
 LABELS = ("documents.0004_pinned", "conversations.0002_title")
@@ -98,6 +99,28 @@ def test_a_failure_names_the_stage_and_quotes_no_row(environment: Environment) -
     assert ("Trouble", "the stage applied failed") in notice.facts
     assert ("What to do", "mend the data") in notice.facts
     assert "eve@" not in notice.plain + notice.markdown + notice.headline
+
+
+@pytest.mark.parametrize(
+    ("outcome", "occasion"),
+    [("convicted", "alarm"), ("inconclusive", "trouble"), ("passed", None), ("superseded", None)],
+)
+def test_the_end_of_a_watch_is_told_where_it_asks_for_a_person(
+    environment: Environment, outcome: Outcome, occasion: str | None
+) -> None:
+    verdict = Verdict(
+        outcome=outcome,
+        sentence="5% of the requests fail",
+        metric=None,
+        blame=None,
+        may_roll_back=False,
+        why_not="nobody tried the judge",
+        began_at=builders.AT,
+        ended_at=builders.AT,
+    )
+    notice = text.of_verdict(environment, builders.release(verdict=verdict))
+    assert (notice.occasion if notice else None) == occasion
+    assert notice is None or "5% of the requests fail" in notice.plain
 
 
 def test_a_subject_is_one_line_and_a_fact_is_no_markup() -> None:
