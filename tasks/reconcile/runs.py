@@ -113,8 +113,11 @@ def _is_gone(run: FlowRun) -> bool:
         return False
     try:
         environment = Path("/proc", run.pid, "environ").read_bytes()
-    except FileNotFoundError:
+        state = Path("/proc", run.pid, "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return True
     except OSError:  # another user's process, that may be the run
         return False
+    if not environment:  # one that is becoming another program at this moment shows none, as the dead do
+        return state == "Z"
     return f"PREFECT__FLOW_RUN_ID={run.id}".encode() not in environment.split(b"\0")

@@ -371,4 +371,16 @@ def test_sweeps_are_scheduled_in_a_pool_of_their_own(prefect_server: PrefectServ
         found = httpx.post(f"{prefect_server.api}/flow_runs/filter", json=wanted, timeout=30).raise_for_status().json()
         return {(run["parameters"]["environment"], run["work_pool_name"]) for run in found if run["auto_scheduled"]}
 
-    until(lambda: scheduled() == {("staging", "rollback"), ("production", "rollback")}, "sweeps of both are scheduled")
+    with httpx.Client(base_url=prefect_server.api, timeout=30) as api:
+        ours = [
+            api.get(f"/deployments/name/reconcile/{name}").raise_for_status().json()["id"]
+            for name in ("staging", "production")
+        ]
+        try:
+            for deployment in ours:
+                api.post(f"/deployments/{deployment}/resume_deployment").raise_for_status()
+            wanted = {("staging", "rollback"), ("production", "rollback")}
+            until(lambda: scheduled() == wanted, "sweeps of both are scheduled")
+        finally:
+            for deployment in ours:
+                api.post(f"/deployments/{deployment}/pause_deployment").raise_for_status()
