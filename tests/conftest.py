@@ -12,11 +12,17 @@ settings.load_profile("runbook")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share servers, so they run in one process; those with a Prefect server share it, and go first."""
+    """A file's tests share servers, so they run in one process.
 
-    def needs_prefect(item: pytest.Item) -> bool:
-        return "prefect_server" in getattr(item, "fixturenames", ())
+    Those with a Prefect server take the longest and go first, in two halves that share one each.
+    """
 
-    items.sort(key=lambda item: not needs_prefect(item))
+    def group(item: pytest.Item) -> str:
+        path = item.location[0]
+        if "prefect_server" not in getattr(item, "fixturenames", ()):
+            return path
+        return "prefect-production" if "production" in path or "tests/tasks/" in path else "prefect"
+
+    items.sort(key=lambda item: not group(item).startswith("prefect"))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("prefect" if needs_prefect(item) else item.location[0]))
+        item.add_marker(pytest.mark.xdist_group(group(item)))

@@ -16,7 +16,8 @@ import pytest
 
 from deployments import embedded
 from deployments.embedded.account import outside_directory
-from deployments.embedded.state import State
+from deployments.embedded.ports import any_free
+from deployments.embedded.state import Entry, State
 from deployments.register import register
 from flows.follow import Run, follow, start
 from tests.fix_app import Site
@@ -122,6 +123,12 @@ def until(holds: Callable[[], bool], what: str, within_s: float = DEADLINE_S) ->
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server on free ports, shared by the whole session; no worker runs yet."""
     state_dir = tmp_path_factory.mktemp("prefect") / "state"
+    state = State(state_dir)
+    state.prepare()
+    # Another session's server may stand, or be about to, on the ports that they would prefer.
+    names = ("prefect", "postgres-prefect")
+    for name, port in zip(names, any_free(len(names)), strict=True):
+        state.remember(Entry(name, port=port))
     try:
         embedded.up(["prefect"], state_dir)
         server = PrefectServer(state_dir, embedded.services(state_dir)["prefect"].url)
