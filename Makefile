@@ -46,7 +46,7 @@ bench-judge: sync  # the judge of releases on simulated traffic, beside two othe
 	$(RUN) python -m bench.judge
 
 sync: $(UV)
-	@$(UV) sync --quiet --locked --all-extras
+	@$(UV) sync --quiet --locked --all-extras --compile-bytecode
 
 # A virtual environment where Python has one to give (Debian splits it off), else a plain directory.
 $(UV):

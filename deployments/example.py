@@ -66,7 +66,7 @@ class Example:
         if not (self.directory / ".venv" / "installed").exists():
             self._run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, ".venv"], self.directory)
             packages = ["--python", str(self.python), "-r", "requirements.txt"]
-            self._run(["uv", "pip", "install", "--quiet", *packages], self.directory)
+            self._run(["uv", "pip", "install", "--quiet", "--compile-bytecode", *packages], self.directory)
             (self.directory / ".venv" / "installed").touch()
 
     def configure(self) -> None:

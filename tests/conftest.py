@@ -1,9 +1,14 @@
 """Fixtures of all tests, one plugin per resource."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_s3", "tests.fix_app", "tests.fix_prefect"]
+
+# The programs that tests start import the same modules again and again: they are compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No deadline per example: the machine may be busy with something else.
 settings.register_profile("runbook", deadline=None, max_examples=50, database=None)

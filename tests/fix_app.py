@@ -209,7 +209,18 @@ def chatbot_python(chatbot_history: Path, tmp_path_factory: pytest.TempPathFacto
     program = uv.find_uv_bin()
     subprocess.run([program, "venv", "-q", "--python", sys.executable, home], check=True, timeout=100)
     requirements = chatbot_history / "requirements-dev.txt"
-    subprocess.run([program, "pip", "install", "-q", "--python", python, "-r", requirements], check=True, timeout=100)
+    install: list[str | Path] = [
+        program,
+        "pip",
+        "install",
+        "-q",
+        "--compile-bytecode",
+        "--python",
+        python,
+        "-r",
+        requirements,
+    ]
+    subprocess.run(install, check=True, timeout=100)
     return python
 
 

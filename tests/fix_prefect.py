@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from deployments import embedded
 from deployments.embedded.account import outside_directory
@@ -57,6 +59,16 @@ class PrefectServer:
             found = api.post("/deployments/filter", json={}).raise_for_status().json()
             for deployment in found:
                 api.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+
+    @contextmanager
+    def runs_here(self) -> Iterator[None]:
+        """Let flows of this process run against the server.
+
+        Their log lines stay here: Prefect sends them from a thread that does not know of these settings, and starts
+        a server of its own for them.
+        """
+        with temporary_settings({PREFECT_API_URL: self.api, PREFECT_LOGGING_TO_API_ENABLED: False}):
+            yield
 
     def serve(self, site: Site) -> None:
         """Start the worker, with the environments of a site."""

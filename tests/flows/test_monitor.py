@@ -6,7 +6,6 @@ import json
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.follow import Run, follow, start
 from tasks.monitor.stage import start_watch
@@ -26,7 +25,7 @@ def test_a_watch_survives_its_process_and_fails_when_the_service_breaks(
     configured(site, watch_s=600)
     record = released(site, "v1.0", "0001_initial")
     order = Order(environment="staging", ref="v1.0", commit=record.commit, release_id=record.id, dry_run=False)
-    with temporary_settings({PREFECT_API_URL: server.api}):
+    with server.runs_here():
         first = start_watch(order)
         assert start_watch(order) == first
     assert site.ledger.load(record.id).status == "watching"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
 from flows.production import production
 from flows.staging import staging
@@ -28,7 +28,7 @@ def live(
     monkeypatch.setenv("RUNBOOK_ENVIRONMENTS", str(production_site.directory))
     staging_site.start_service()
     production_site.configure(approval={"ask": "never"})
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+    with prefect_server.runs_here():
         yield production_site
 
 
@@ -73,21 +73,7 @@ def test_what_the_serving_code_minds_comes_after_the_new_code(live: Site, stagin
     assert release.maintenance is None
 
 
-def test_it_is_shut_while_the_checklist_demands_it(live: Site) -> None:
-    live.configure(risk={"blocking_s": 0.000001})
-    staging("v1.1", return_state=True)
-    with _answers(live, "/api/documents") as seen:
-        state = production("v1.1", return_state=True)
-    assert state.is_completed(), state.message
-    release = next(live.ledger.newest())
-    assert release.maintenance is not None
-    assert release.maintenance.needed
-    assert release.reopened is not None
-    assert 503 in seen
-    assert httpx.get(f"{live.url}/api/documents").status_code == 200
-
-
-def test_a_failure_while_it_is_shut_opens_it_again(live: Site) -> None:
+def test_it_is_shut_while_the_checklist_demands_it_and_a_failure_opens_it_again(live: Site) -> None:
     live.configure(risk={"blocking_s": 0.000001}, app={"reload": ["false"]})
     staging("v1.1", return_state=True)
     with _answers(live, "/api/documents") as seen, pytest.raises(RunbookError, match="reload"):
@@ -99,8 +85,14 @@ def test_a_failure_while_it_is_shut_opens_it_again(live: Site) -> None:
     assert "MAINTENANCE_MODE" not in (live.app / ".env").read_text(encoding="utf-8")
 
     live.configure(app={"reload": ["{python}", "config/reload.py"]})
-    state = production("v1.1", return_state=True)
+    with _answers(live, "/api/documents") as seen:
+        state = production("v1.1", return_state=True)
     assert state.is_completed(), state.message
+    assert 503 in seen
+    release = next(live.ledger.newest())
+    assert release.maintenance is not None
+    assert release.maintenance.needed
+    assert release.reopened is not None
     assert httpx.get(f"{live.url}/api/documents").status_code == 200
 
 

@@ -21,7 +21,6 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.embedded.ports import LOOPBACK, any_free
 from flows.reconcile import reconcile
@@ -107,7 +106,7 @@ def site(
     )
     monkeypatch.setenv("RUNBOOK_ENVIRONMENTS", str(production_site.directory))
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.api)
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+    with prefect_server.runs_here():
         yield production_site
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.staging import staging
 from tasks.database.lock import advisory_lock
@@ -41,7 +40,7 @@ V11 = {"documents.0002_document_category", "documents.0003_category_index"}
 def here(prefect_server: PrefectServer, served_site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site whose flow runs in this process, known to the server."""
     monkeypatch.setenv("RUNBOOK_ENVIRONMENTS", str(served_site.directory))
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+    with prefect_server.runs_here():
         yield served_site
 
 

@@ -13,7 +13,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow_sync
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.release.release import Release
 from tests.fix_app import Kit, Site
@@ -91,7 +90,7 @@ def asking(prefect_server: PrefectServer, production: Site, monkeypatch: pytest.
     """The approving flow, run in this process."""
     monkeypatch.setenv("RUNBOOK_ENVIRONMENTS", str(production.directory))
     with (
-        temporary_settings({PREFECT_API_URL: prefect_server.api}),
+        prefect_server.runs_here(),
         httpx.Client(base_url=prefect_server.api, timeout=30) as api,
     ):
         yield Deployed(production, api, deploy(api, None))

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.database.lock import Held, advisory_lock
 from tasks.maintenance.flag import remove_flag
@@ -27,7 +26,7 @@ from tests.fix_prefect import PrefectServer
 @pytest.fixture
 def site(production_site: Site, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("RUNBOOK_ENVIRONMENTS", str(production_site.directory))
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+    with prefect_server.runs_here():
         yield production_site
 
 

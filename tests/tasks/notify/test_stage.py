@@ -16,7 +16,6 @@ import tomli_w
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.embedded.ports import LOOPBACK
 from tasks.notify.stage import announce, notify, tell
@@ -75,7 +74,7 @@ def name(prefect_server: PrefectServer, hook: Hook) -> Iterator[str]:
     """Of the blocks that lead to the webhook."""
     name = f"team-{next(_numbers)}"
     url = f"http://{LOOPBACK}:{hook.port}/{TOKEN}"
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+    with prefect_server.runs_here():
         data = {"subject": "{{subject}}", "body": "{{body}}"}
         CustomWebhookNotificationBlock(name=name, url=url, json_data=data).save(name)
         # What Apprise calls a JSON address: a Slack block takes any that it knows.
