@@ -208,19 +208,8 @@ def chatbot_python(chatbot_history: Path, tmp_path_factory: pytest.TempPathFacto
     python = home / "bin" / "python"
     program = uv.find_uv_bin()
     subprocess.run([program, "venv", "-q", "--python", sys.executable, home], check=True, timeout=100)
-    requirements = chatbot_history / "requirements-dev.txt"
-    install: list[str | Path] = [
-        program,
-        "pip",
-        "install",
-        "-q",
-        "--compile-bytecode",
-        "--python",
-        python,
-        "-r",
-        requirements,
-    ]
-    subprocess.run(install, check=True, timeout=100)
+    packages = ["--compile-bytecode", "-r", str(chatbot_history / "requirements-dev.txt")]
+    subprocess.run([program, "pip", "install", "-q", "--python", python, *packages], check=True, timeout=100)
     return python
 
 

@@ -137,7 +137,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     state_dir = tmp_path_factory.mktemp("prefect") / "state"
     state = State(state_dir)
     state.prepare()
-    # Another session's server may stand, or be about to, on the ports that they would prefer.
+    # The server of the tests' other half may stand, or be about to, on the ports that they would prefer.
     names = ("prefect", "postgres-prefect")
     for name, port in zip(names, any_free(len(names)), strict=True):
         state.remember(Entry(name, port=port))

@@ -57,11 +57,12 @@ def test_production_survives_a_death_at_every_step(served: tuple[PrefectServer, 
             if _ended(server, run):  # it was faster than the hand that was to end it
                 break
             _end("worker killed" if stage == "smoke" else next(turns), server, site, run)
-        until(
-            lambda: _ended(server, run) or _status(site) == "finished",  # noqa: B023
-            "the run is known to be dead, or has ended without its worker",
-            PATIENCE_S,
-        )
+            until(
+                lambda: _ended(server, run) or _status(site) == "finished",  # noqa: B023
+                "the run is known to be dead, or has ended without its worker",
+                PATIENCE_S,
+            )
+            assert stage not in HELD or (_status(site) == "running" and not _finished(site, stage))
         server.serve(site)
         died.append(stage)
     assert HELD.keys() <= set(died)
